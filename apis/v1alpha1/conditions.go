@@ -1,0 +1,113 @@
+package v1alpha1
+
+// Condition types of a HostStatus. Ready, Reconciling and Stalled have the
+// meaning that kstatus gives them.
+const (
+	// ConditionReady: the last observation saw the desired system running and healthy.
+	ConditionReady = "Ready"
+	// ConditionReconciling: the host is on its way to the desired system, or will try again by itself.
+	ConditionReconciling = "Reconciling"
+	// ConditionStalled: nothing more happens until a person changes something.
+	ConditionStalled = "Stalled"
+	// ConditionSpecAccepted: the HostSpec was read, understood and is in force.
+	ConditionSpecAccepted = "SpecAccepted"
+	// ConditionSourceVerified: the remote's archive was fetched and is what the Remote says.
+	ConditionSourceVerified = "SourceVerified"
+	// ConditionBuilt: the desired toplevel is built.
+	ConditionBuilt = "Built"
+	// ConditionStaged: the desired toplevel is the boot default.
+	ConditionStaged = "Staged"
+	// ConditionActivated: the desired toplevel, or a specialisation of it, runs.
+	ConditionActivated = "Activated"
+	// ConditionHealthy: what runs passed its checks.
+	ConditionHealthy = "Healthy"
+	// ConditionRebootRequired: the running system wants another kernel than the booted one.
+	ConditionRebootRequired = "RebootRequired"
+	// ConditionSuspended: new action is stopped by the spec or the override.
+	ConditionSuspended = "Suspended"
+	// ConditionClockSkewed: the host's clock is too far from the store's.
+	ConditionClockSkewed = "ClockSkewed"
+)
+
+// Reasons say why a condition has its status. Each is the only spelling of its fact.
+const (
+	// ReasonUpToDate: the desired system runs, is the profile's and the boot default.
+	ReasonUpToDate = "UpToDate"
+	// ReasonAccepted: the document is in force.
+	ReasonAccepted = "Accepted"
+	// ReasonVerified: the archive has the digest and contents that the Remote names.
+	ReasonVerified = "Verified"
+	// ReasonBuilt: Nix built the toplevel, or had it.
+	ReasonBuilt = "BuildSucceeded"
+	// ReasonRunning: the running system is the desired one.
+	ReasonRunning = "Running"
+	// ReasonNotRunning: another system than the desired one runs.
+	ReasonNotRunning = "NotRunning"
+	// ReasonPending: the step has not been reached.
+	ReasonPending = "Pending"
+	// ReasonProgressing: a step is under way.
+	ReasonProgressing = "Progressing"
+	// ReasonRetrying: the last attempt failed and is tried again at nextAttemptAt.
+	ReasonRetrying = "Retrying"
+
+	// ReasonStoreUnavailable: the store does not answer; tried again for ever.
+	ReasonStoreUnavailable = "StoreUnavailable"
+	// ReasonAccessDenied: the store refuses the host's credentials.
+	ReasonAccessDenied = "AccessDenied"
+	// ReasonBucketNotFound: the store's bucket or directory does not exist.
+	ReasonBucketNotFound = "BucketNotFound"
+	// ReasonDuplicateHost: another machine reports under this host's name.
+	ReasonDuplicateHost = "DuplicateHost"
+	// ReasonJournalTooNew: a newer agent left a journal that this one must not touch.
+	ReasonJournalTooNew = "JournalTooNew"
+
+	// ReasonSpecNotFound: there is no HostSpec for this host; it keeps what it runs.
+	ReasonSpecNotFound = "SpecNotFound"
+	// ReasonSpecInvalid: the HostSpec or HostOverride is not fully understood and not adopted.
+	ReasonSpecInvalid = "SpecInvalid"
+	// ReasonNotSupported: a document asks for what this version of the agent cannot do yet.
+	ReasonNotSupported = "NotSupported"
+	// ReasonSuspended: an operator suspended the host.
+	ReasonSuspended = "Suspended"
+	// ReasonRemoteNotFound: the remote was never published, or is gone.
+	ReasonRemoteNotFound = "RemoteNotFound"
+	// ReasonRemoteInvalid: the Remote document cannot be understood.
+	ReasonRemoteInvalid = "RemoteInvalid"
+
+	// ReasonArchiveNotFound: the archive that the Remote names is not in the store.
+	ReasonArchiveNotFound = "ArchiveNotFound"
+	// ReasonArchiveInvalid: the archive is not what the Remote says, or breaks the rules for archives.
+	ReasonArchiveInvalid = "ArchiveInvalid"
+	// ReasonAttributeNotFound: the flake has no such nixosConfigurations attribute.
+	ReasonAttributeNotFound = "AttributeNotFound"
+	// ReasonEvaluationFailed: Nix could not evaluate the flake.
+	ReasonEvaluationFailed = "EvaluationFailed"
+	// ReasonInputUnavailable: Nix could not fetch an input; tried again for ever.
+	ReasonInputUnavailable = "InputUnavailable"
+	// ReasonBuildFailed: a builder failed, or the build ran into its time limit.
+	ReasonBuildFailed = "BuildFailed"
+	// ReasonDiskFull: the disk is full.
+	ReasonDiskFull = "DiskFull"
+	// ReasonRootNotSupported: under --root only a toplevel that is marked for it is activated.
+	ReasonRootNotSupported = "RootNotSupported"
+	// ReasonActivationFailed: switching to the new system failed.
+	ReasonActivationFailed = "ActivationFailed"
+	// ReasonInterrupted: the agent ended in the middle of a switch.
+	ReasonInterrupted = "Interrupted"
+	// ReasonBootLoaderFailed: the new system runs, but could not be made the boot default.
+	ReasonBootLoaderFailed = "BootLoaderFailed"
+	// ReasonProfileFailed: the new system runs, but could not be made the profile's.
+	ReasonProfileFailed = "ProfileFailed"
+	// ReasonRebootRequired: the new system can only be started by a reboot.
+	ReasonRebootRequired = "RebootRequired"
+	// ReasonDegraded: the new system runs, but some unit failed to start.
+	ReasonDegraded = "Degraded"
+	// ReasonDrifted: the host was changed by hand.
+	ReasonDrifted = "Drifted"
+	// ReasonRetriesExhausted: the target failed as often as the policy allows.
+	ReasonRetriesExhausted = "RetriesExhausted"
+	// ReasonNotChecked: this version of the agent runs no health checks yet.
+	ReasonNotChecked = "NotChecked"
+	// ReasonInternalError: the agent itself failed.
+	ReasonInternalError = "InternalError"
+)
