@@ -1,0 +1,207 @@
+// Package s3 is a store in an S3 bucket, Amazon's or a look-alike's. Regions,
+// endpoints and credentials come from the SDK's own chain, except for what the
+// store URL names.
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+
+	"github.com/npcnix/npcnix/store"
+)
+
+// Limits of a request. Bodies are bounded by the caller's context.
+const (
+	attempts       = 3
+	maxBackoff     = 5 * time.Second
+	connectTimeout = 10 * time.Second
+	answerTimeout  = 30 * time.Second
+)
+
+// Store is the part of a bucket below a prefix.
+type Store struct {
+	client         *s3.Client
+	bucket, prefix string
+}
+
+var _ store.Store = (*Store)(nil)
+
+// New returns the store at loc. It asks nothing of the network but what the
+// credential chain does.
+func New(ctx context.Context, loc store.Location) (*Store, error) {
+	options := []func(*config.LoadOptions) error{
+		config.WithHTTPClient(httpClient()),
+		config.WithRetryer(retryer),
+	}
+	if loc.Region != "" {
+		options = append(options, config.WithRegion(loc.Region))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	if err != nil {
+		return nil, fmt.Errorf("load AWS configuration: %w", err)
+	}
+	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
+		o.UsePathStyle = loc.PathStyle
+		if loc.Endpoint != "" {
+			o.BaseEndpoint = aws.String(loc.Endpoint)
+		}
+		if o.BaseEndpoint != nil { // look-alikes refuse checksums they do not know
+			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
+			o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
+		}
+		if o.Region == "" {
+			o.Region = "us-east-1" // S3 finds a bucket from there, look-alikes ignore it
+		}
+	})
+	return &Store{client: client, bucket: loc.Bucket, prefix: loc.Prefix}, nil
+}
+
+// httpClient bounds what can hang. It is the SDK's own buildable client because
+// LoadDefaultConfig refuses another together with AWS_CA_BUNDLE.
+func httpClient() *awshttp.BuildableClient {
+	return awshttp.NewBuildableClient().
+		WithDialerOptions(func(d *net.Dialer) { d.Timeout = connectTimeout }).
+		WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTimeout })
+}
+
+// retryer is the one layer that retries transport. Its token bucket is off: it
+// would starve a process that lives through a long outage.
+func retryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) {
+		o.MaxAttempts = attempts
+		o.MaxBackoff = maxBackoff
+		o.RateLimiter = ratelimit.None
+	})
+}
+
+// Get reads an object.
+func (s *Store) Get(ctx context.Context, key string, opts store.GetOptions) (*store.Object, error) {
+	if err := store.ValidateKey(key); err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, err)
+	}
+	in := &s3.GetObjectInput{Bucket: &s.bucket, Key: s.key(key), IfMatch: optional(opts.IfMatch), IfNoneMatch: optional(opts.IfNoneMatch)}
+	if opts.Offset > 0 || opts.Length > 0 {
+		in.Range = aws.String(byteRange(opts.Offset, opts.Length))
+	}
+	out, err := s.client.GetObject(ctx, in)
+	if err != nil {
+		return nil, s.fail(ctx, "get", key, err)
+	}
+	size := opts.Offset + aws.ToInt64(out.ContentLength)
+	if total, ok := totalSize(aws.ToString(out.ContentRange)); ok {
+		size = total
+	}
+	info := store.Info{Key: key, ETag: aws.ToString(out.ETag), Size: size, LastModified: aws.ToTime(out.LastModified)}
+	return &store.Object{Info: info, Body: out.Body}, nil
+}
+
+// Stat describes an object.
+func (s *Store) Stat(ctx context.Context, key string) (store.Info, error) {
+	if err := store.ValidateKey(key); err != nil {
+		return store.Info{}, fmt.Errorf("stat %s: %w", key, err)
+	}
+	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.key(key)})
+	if err != nil {
+		return store.Info{}, s.fail(ctx, "stat", key, err)
+	}
+	return store.Info{
+		Key: key, ETag: aws.ToString(out.ETag),
+		Size: aws.ToInt64(out.ContentLength), LastModified: aws.ToTime(out.LastModified),
+	}, nil
+}
+
+// List yields the objects below prefix.
+func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Info, error] {
+	return func(yield func(store.Info, error) bool) {
+		pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: aws.String(s.prefix + prefix)})
+		for pages.HasMorePages() {
+			page, err := pages.NextPage(ctx)
+			if err != nil {
+				yield(store.Info{}, s.fail(ctx, "list", prefix, err))
+				return
+			}
+			for _, o := range page.Contents {
+				key := strings.TrimPrefix(aws.ToString(o.Key), s.prefix)
+				if store.ValidateKey(key) != nil {
+					continue // a folder's placeholder, or not ours
+				}
+				info := store.Info{Key: key, ETag: aws.ToString(o.ETag), Size: aws.ToInt64(o.Size), LastModified: aws.ToTime(o.LastModified)}
+				if !yield(info, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// Put writes an object.
+func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
+	if err := store.ValidateKey(key); err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	in := &s3.PutObjectInput{Bucket: &s.bucket, Key: s.key(key), Body: body, IfMatch: optional(opts.IfMatch)}
+	if opts.IfAbsent {
+		in.IfNoneMatch = aws.String("*")
+	}
+	out, err := s.client.PutObject(ctx, in)
+	if err != nil {
+		err = s.fail(ctx, "put", key, err)
+		if opts.IfMatch != "" && errors.Is(err, store.ErrNotFound) {
+			return "", fmt.Errorf("put %s: %w: it is gone", key, store.ErrConflict)
+		}
+		return "", err
+	}
+	return aws.ToString(out.ETag), nil
+}
+
+// Delete removes an object.
+func (s *Store) Delete(ctx context.Context, key string) error {
+	if err := store.ValidateKey(key); err != nil {
+		return fmt.Errorf("delete %s: %w", key, err)
+	}
+	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.key(key)})
+	if err != nil {
+		err = s.fail(ctx, "delete", key, err)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+	}
+	return err
+}
+
+func (s *Store) key(key string) *string { return aws.String(s.prefix + key) }
+
+func optional(etag string) *string {
+	if etag == "" {
+		return nil
+	}
+	return &etag
+}
+
+func byteRange(offset, length int64) string {
+	if length == 0 {
+		return fmt.Sprintf("bytes=%d-", offset)
+	}
+	return fmt.Sprintf("bytes=%d-%d", offset, offset+length-1)
+}
+
+// totalSize reads the object's size from a Content-Range such as "bytes 2-5/10".
+func totalSize(contentRange string) (int64, bool) {
+	var first, last, total int64
+	n, err := fmt.Sscanf(contentRange, "bytes %d-%d/%d", &first, &last, &total)
+	return total, err == nil && n == 3
+}
