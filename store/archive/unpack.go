@@ -1,0 +1,306 @@
+package archive
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// ErrInvalid is returned, with the reason, for archives that are not what
+// their document says or that break the rules. Trying again does not help.
+var ErrInvalid = errors.New("archive is invalid")
+
+// Limits bound what an archive may cost.
+type Limits struct {
+	// Size is the greatest length of an archive in bytes, Unpacked that of all its files together.
+	Size, Unpacked int64
+	// Entries is the greatest number of files, directories and symlinks.
+	Entries int
+	// Path is the greatest length of a path in bytes, Depth of its segments.
+	Path, Depth int
+	// Window is the most that the decompressor may keep, in bytes.
+	Window uint64
+}
+
+// DefaultLimits are raised only by a host's own configuration.
+func DefaultLimits() Limits {
+	return Limits{Size: 256 << 20, Unpacked: 1 << 30, Entries: 200_000, Path: 1024, Depth: 64, Window: 128 << 20}
+}
+
+// maxPadding is what may stand behind a tar's end marker, all zero.
+const maxPadding = 1 << 20
+
+// Unpack unpacks the archive r into the empty directory root. Every entry,
+// directories and symlinks included, gets the modification time modified. An
+// archive that breaks the rules is refused with ErrInvalid; what was unpacked
+// until then stays for the caller to remove.
+func Unpack(r io.Reader, root *os.Root, modified time.Time, limits Limits) error {
+	decoder, err := zstd.NewReader(newOneFrame(r), zstd.WithDecoderMaxWindow(limits.Window), zstd.WithDecoderLowmem(true))
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	defer decoder.Close()
+	u := unpacker{root: root, limits: limits, kinds: map[string]byte{}}
+	if err := u.entries(tar.NewReader(decoder)); err != nil {
+		return err
+	}
+	if err := onlyZeros(decoder); err != nil {
+		return err
+	}
+	if err := u.checkLinks(); err != nil {
+		return err
+	}
+	if err := fixTimes(root, modified); err != nil {
+		return fmt.Errorf("unpack: set modification times: %w", err)
+	}
+	return nil
+}
+
+func refuse(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+func onlyZeros(r io.Reader) error {
+	buf := make([]byte, 32<<10)
+	for total := 0; ; {
+		n, err := r.Read(buf)
+		total += n
+		for _, b := range buf[:n] {
+			if b != 0 {
+				return refuse("something follows its last entry")
+			}
+		}
+		switch {
+		case total > maxPadding:
+			return refuse("more than 1 MiB follows its last entry")
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return refuse("%v", err)
+		}
+	}
+}
+
+// Kinds of entries. An implied directory may still be named once.
+const (
+	kindFile    = 'f'
+	kindLink    = 'l'
+	kindDir     = 'd'
+	kindImplied = 'i'
+)
+
+type unpacker struct {
+	root     *os.Root
+	limits   Limits
+	kinds    map[string]byte // of each path that was unpacked
+	links    []link
+	unpacked int64
+}
+
+type link struct{ name, target string }
+
+func (u *unpacker) entries(r *tar.Reader) error {
+	for {
+		header, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return refuse("%v", err)
+		}
+		if header.Typeflag == tar.TypeXGlobalHeader {
+			continue // git archive writes one
+		}
+		if err := u.entry(header, r); err != nil {
+			return err
+		}
+	}
+}
+
+func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
+	name, err := u.cleanName(h)
+	if err != nil || name == "." {
+		return err
+	}
+	if h.FileInfo().Mode()&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
+		return refuse("%q has a set-id bit", h.Name)
+	}
+	if err := u.parents(name); err != nil {
+		return err
+	}
+	old, exists := u.kinds[name]
+	if exists && (old != kindImplied || h.Typeflag != tar.TypeDir) {
+		return refuse("%q is there twice", name)
+	}
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return u.directory(name, kindDir)
+	case tar.TypeReg:
+		return u.file(name, h, r)
+	case tar.TypeSymlink:
+		return u.symlink(name, h.Linkname)
+	default:
+		return refuse("%q is a %s", name, tarTypeName(h.Typeflag))
+	}
+}
+
+// cleanName returns the entry's path without the decoration that tar programs
+// add: ./ before it and / behind a directory. "." is the tree itself.
+func (u *unpacker) cleanName(h *tar.Header) (string, error) {
+	name := h.Name
+	for strings.HasPrefix(name, "./") {
+		name = strings.TrimPrefix(name, "./")
+	}
+	if h.Typeflag == tar.TypeDir {
+		name = strings.TrimSuffix(name, "/")
+		if name == "" || name == "." {
+			return ".", nil
+		}
+	}
+	switch {
+	case !fs.ValidPath(name) || name == ".":
+		return "", refuse("%q is no relative path below it", h.Name)
+	case strings.ContainsFunc(name, unicode.IsControl) || !utf8.ValidString(name):
+		return "", refuse("%q has a control character", h.Name)
+	case len(name) > u.limits.Path:
+		return "", refuse("a path is longer than %d bytes: %.60q…", u.limits.Path, name)
+	case strings.Count(name, "/") >= u.limits.Depth:
+		return "", refuse("a path is deeper than %d directories: %.60q…", u.limits.Depth, name)
+	}
+	return name, nil
+}
+
+// parents creates the directories above name that no entry named. A parent
+// that is a file or a link is refused: nothing is written through links.
+func (u *unpacker) parents(name string) error {
+	dir := path.Dir(name)
+	if dir == "." {
+		return nil
+	}
+	switch u.kinds[dir] {
+	case kindDir, kindImplied:
+		return nil
+	case kindFile, kindLink:
+		return refuse("%q is below a file or a link", name)
+	}
+	if err := u.parents(dir); err != nil {
+		return err
+	}
+	return u.directory(dir, kindImplied)
+}
+
+func (u *unpacker) add(name string, kind byte) error {
+	u.kinds[name] = kind
+	if len(u.kinds) > u.limits.Entries {
+		return refuse("more than %d entries", u.limits.Entries)
+	}
+	return nil
+}
+
+func (u *unpacker) directory(name string, kind byte) error {
+	_, exists := u.kinds[name]
+	if err := u.add(name, kind); err != nil || exists {
+		return err
+	}
+	if err := u.root.Mkdir(name, modeProgram); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	return nil
+}
+
+func (u *unpacker) file(name string, h *tar.Header, r io.Reader) (err error) {
+	u.unpacked += h.Size
+	if u.unpacked > u.limits.Unpacked {
+		return refuse("its files are larger than %d bytes", u.limits.Unpacked)
+	}
+	if err := u.add(name, kindFile); err != nil {
+		return err
+	}
+	f, err := u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, modeFile)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	mode := fs.FileMode(modeFile)
+	if h.Mode&0o100 != 0 {
+		mode = modeProgram
+	}
+	if err := f.Chmod(mode); err != nil { // whatever the umask took away
+		return fmt.Errorf("unpack: %w", err)
+	}
+	body := &bodyReader{r: r}
+	_, err = io.Copy(f, body)
+	switch {
+	case body.err != nil:
+		return refuse("%q: %v", name, body.err)
+	case err != nil:
+		return fmt.Errorf("unpack: %w", err)
+	default:
+		return nil
+	}
+}
+
+// bodyReader tells a fault of the archive from one of the disk.
+type bodyReader struct {
+	r   io.Reader
+	err error
+}
+
+func (b *bodyReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		b.err = err
+	}
+	return n, err //nolint:wrapcheck // io.Copy compares with io.EOF
+}
+
+func (u *unpacker) symlink(name, target string) error {
+	if strings.ContainsFunc(target, unicode.IsControl) || !utf8.ValidString(target) || len(target) > u.limits.Path {
+		return refuse("%q is a symlink to a malformed or overlong target", name)
+	}
+	if err := u.add(name, kindLink); err != nil {
+		return err
+	}
+	u.links = append(u.links, link{name, target})
+	if target == "" || path.IsAbs(target) || !fs.ValidPath(path.Join(path.Dir(name), target)) {
+		return refuse("%q is a symlink to %q, outside of the tree", name, target)
+	}
+	if err := u.root.Symlink(target, name); err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	return nil
+}
+
+// checkLinks follows every link once all are there: each can stay inside by
+// itself and leave together with others.
+func (u *unpacker) checkLinks() error {
+	for _, l := range u.links {
+		if err := checkLink(u.root, l.name, l.target); err != nil {
+			return refuse("%v", err)
+		}
+	}
+	return nil
+}
+
+func tarTypeName(flag byte) string {
+	switch flag {
+	case tar.TypeLink:
+		return "hard link"
+	case tar.TypeChar, tar.TypeBlock:
+		return "device"
+	case tar.TypeFifo:
+		return "FIFO"
+	default:
+		return fmt.Sprintf("tar entry of type %q", flag)
+	}
+}

@@ -1,0 +1,102 @@
+// Package document reads and writes typed documents in a store: it is the one
+// place that knows both keys and kinds.
+package document
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/store"
+)
+
+// maxUpdates bounds the tries of Update against other writers.
+const maxUpdates = 8
+
+// Raw is a document as it stands in the store.
+type Raw struct {
+	store.Info
+
+	Data []byte
+}
+
+// Read reads the document at key, of at most codec.MaxDocumentSize bytes. With
+// ifNoneMatch it returns store.ErrNotModified while the document has that ETag.
+func Read(ctx context.Context, s store.Store, key, ifNoneMatch string) (Raw, error) {
+	data, info, err := store.ReadAll(ctx, s, key, codec.MaxDocumentSize, store.GetOptions{IfNoneMatch: ifNoneMatch})
+	return Raw{Info: info, Data: data}, err //nolint:wrapcheck // the store says operation and key
+}
+
+// Get reads and leniently decodes the document at key.
+func Get[T any](ctx context.Context, s store.Store, key, kind string) (*T, Raw, error) {
+	raw, err := Read(ctx, s, key, "")
+	if err != nil {
+		return nil, raw, err
+	}
+	obj, err := codec.DecodeLenient[T](codec.Document{Source: key, Raw: raw.Data}, kind)
+	return obj, raw, err //nolint:wrapcheck // an *InvalidError says source and line
+}
+
+// Put encodes and writes the document at key and returns its ETag.
+func Put(ctx context.Context, s store.Store, key string, obj any, opts store.PutOptions) (string, error) {
+	data, err := codec.Encode(obj)
+	if err != nil {
+		return "", fmt.Errorf("put %s: %w", key, err)
+	}
+	return s.Put(ctx, key, bytes.NewReader(data), opts) //nolint:wrapcheck // the store says operation and key
+}
+
+// Change makes the next bytes of a document out of the present ones, which are
+// nil if there is none. Nil bytes leave the document as it is.
+type Change func(present []byte) (next []byte, err error)
+
+// Update changes the document at key by compare-and-swap: change is called anew
+// with what another writer put in between. A conflict whose winner has our very
+// bytes is our own success with a lost reply. After maxUpdates lost races the
+// error is store.ErrConflict.
+func Update(ctx context.Context, s store.Store, key string, change Change) error {
+	var written []byte
+	for try := range maxUpdates {
+		if err := pause(ctx, try); err != nil {
+			return err
+		}
+		raw, err := Read(ctx, s, key, "")
+		missing := errors.Is(err, store.ErrNotFound)
+		if err != nil && !missing {
+			return err
+		}
+		if written != nil && bytes.Equal(raw.Data, written) {
+			return nil
+		}
+		next, err := change(raw.Data)
+		if err != nil || next == nil {
+			return err
+		}
+		_, err = s.Put(ctx, key, bytes.NewReader(next), store.PutOptions{IfAbsent: missing, IfMatch: raw.ETag})
+		if !errors.Is(err, store.ErrConflict) {
+			return err //nolint:wrapcheck // the store says operation and key
+		}
+		written = next
+	}
+	return fmt.Errorf("update %s: %w: lost against other writers %d times", key, store.ErrConflict, maxUpdates)
+}
+
+// pause waits before a further try, longer and at random.
+func pause(ctx context.Context, try int) error {
+	if try == 0 {
+		return nil
+	}
+	most := 20 * time.Millisecond << try
+	timer := time.NewTimer(rand.N(most)) //nolint:gosec // spreads writers, no security
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx) //nolint:wrapcheck // the caller's own
+	}
+}
