@@ -1,0 +1,3 @@
+{
+  motd = "db-1 at your service";
+}

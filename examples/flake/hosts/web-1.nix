@@ -1,0 +1,3 @@
+{
+  motd = "web-1 at your service";
+}

@@ -1,0 +1,3 @@
+{
+  motd = "web-2 at your service";
+}

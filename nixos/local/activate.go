@@ -1,0 +1,176 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/nixos/run"
+)
+
+const (
+	// marker is the file of a toplevel that may be activated below another root.
+	marker = "npcnix-root"
+	// maxOutput bounds the end of stc's output that is kept, in bytes.
+	maxOutput = 16 << 10
+	lockRetry = 50 * time.Millisecond
+)
+
+// runs knows the runs of stc that this process started.
+type runs struct {
+	mu   sync.Mutex
+	ours map[string]*activation
+}
+
+type activation struct {
+	process *run.Process
+	output  *os.File
+}
+
+// Check looks for the marker below another root; the real one needs none.
+func (m *Machine) Check(_ context.Context, toplevel string) error {
+	if !m.rooted() {
+		return nil
+	}
+	_, err := os.Stat(filepath.Join(toplevel, marker))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nixos.ErrRootNotSupported
+	}
+	if err != nil {
+		return fmt.Errorf("look for the marker: %w", err)
+	}
+	return nil
+}
+
+// dir is where a run's files are: lock, held by stc as long as it lives;
+// output; result, written by the agent that saw it end.
+func (m *Machine) dir(id string) string { return filepath.Join(m.opts.StateDir, "activations", id) }
+
+// Start starts stc in a session of its own, so that it outlives this process.
+func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
+	if err := m.Check(ctx, a.Toplevel); err != nil {
+		return err
+	}
+	dir := m.dir(a.ID)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("start %s: %w", a.Action, err)
+	}
+	output, err := os.OpenFile(filepath.Join(dir, "output"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("start %s: %w", a.Action, err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return errors.Join(fmt.Errorf("start %s: %w", a.Action, err), output.Close())
+	}
+	defer func() { _ = lock.Close() }()                                           // stc holds it now, or nobody
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // descriptors are small
+		return errors.Join(fmt.Errorf("start %s: run %s is under way already: %w", a.Action, a.ID, err), output.Close())
+	}
+	process, err := run.Start(run.Command{
+		Path: filepath.Join(a.Toplevel, "bin", "switch-to-configuration"), Args: []string{string(a.Action)},
+		Env: m.activationEnv(), Dir: "/", Limit: a.Limit, Output: output, Inherit: []*os.File{lock},
+	})
+	if err != nil {
+		return errors.Join(err, output.Close())
+	}
+	m.runs.mu.Lock()
+	defer m.runs.mu.Unlock()
+	m.runs.ours[a.ID] = &activation{process: process, output: output}
+	return nil
+}
+
+func (m *Machine) activationEnv() []string {
+	env := run.Environ([]string{"PATH", "LANG", "LOCALE_ARCHIVE"})
+	if m.rooted() {
+		env = append(env, "NPCNIX_ROOT="+m.opts.Root)
+	}
+	return env
+}
+
+// Await waits for a run of this process, or for one that an earlier agent left.
+func (m *Machine) Await(ctx context.Context, id string) (nixos.Result, error) {
+	m.runs.mu.Lock()
+	a := m.runs.ours[id]
+	delete(m.runs.ours, id)
+	m.runs.mu.Unlock()
+	if a == nil {
+		return m.awaitForeign(ctx, id)
+	}
+	ended, err := a.process.Wait(ctx)
+	result := nixos.Result{Exited: err == nil && ended.Signal == "", ExitCode: ended.ExitCode}
+	switch {
+	case err != nil:
+		result.How = err.Error()
+	case ended.Signal != "":
+		result.How = "ended by signal: " + ended.Signal
+	}
+	if closeErr := a.output.Close(); closeErr != nil {
+		return result, fmt.Errorf("close output of stc: %w", closeErr)
+	}
+	return m.finish(id, result)
+}
+
+// finish keeps the result, for an agent that is started after this one was
+// killed, and adds the end of the output.
+func (m *Machine) finish(id string, result nixos.Result) (nixos.Result, error) {
+	result.Output = m.outputTail(id)
+	data, err := json.Marshal(result)
+	if err == nil {
+		err = renameio.WriteFile(filepath.Join(m.dir(id), "result"), data, 0o600)
+	}
+	if err != nil {
+		return result, fmt.Errorf("keep result of stc: %w", err)
+	}
+	return result, nil
+}
+
+// awaitForeign waits until nobody holds the run's lock any more.
+func (m *Machine) awaitForeign(ctx context.Context, id string) (nixos.Result, error) {
+	dir := m.dir(id)
+	if _, err := os.Stat(filepath.Join(dir, "lock")); errors.Is(err, fs.ErrNotExist) {
+		return nixos.Result{How: "never started"}, nil
+	}
+	lock := flock.New(filepath.Join(dir, "lock"))
+	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
+		return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
+	}
+	_ = lock.Close()                                       // the run is over
+	data, err := os.ReadFile(filepath.Join(dir, "result")) //nolint:gosec // in the state directory
+	if errors.Is(err, fs.ErrNotExist) {
+		return nixos.Result{How: "ended while no agent was there to take its result", Output: m.outputTail(id)}, nil
+	}
+	var result nixos.Result
+	if err == nil {
+		err = json.Unmarshal(data, &result)
+	}
+	if err != nil {
+		return nixos.Result{}, fmt.Errorf("read result of run %s: %w", id, err)
+	}
+	return result, nil
+}
+
+func (m *Machine) outputTail(id string) string {
+	f, err := os.Open(filepath.Join(m.dir(id), "output"))
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }() // only read
+	if info, err := f.Stat(); err == nil && info.Size() > maxOutput {
+		_, _ = f.Seek(-maxOutput, io.SeekEnd) // else the beginning is shown
+	}
+	data, _ := io.ReadAll(io.LimitReader(f, maxOutput)) // what can be read is shown
+	return plain(string(data))
+}

@@ -1,0 +1,5 @@
+// Package run starts processes; nothing else does. Commands are argument
+// vectors, never shell strings, with an environment that names each variable.
+// Every process is the leader of its own group, has a limit, and its output is
+// bounded. When it is stopped its descendants are stopped too.
+package run

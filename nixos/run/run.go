@@ -1,0 +1,181 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// grace is the time between the polite and the final signal.
+const grace = 10 * time.Second
+
+// pipeDelay is how long a descendant may hold the output after the process ended.
+const pipeDelay = 2 * time.Second
+
+// Bounds of what is kept of a command's output, in bytes.
+const (
+	maxStdout = 4 << 20
+	maxStderr = 64 << 10
+)
+
+// Errors of commands that did not exit by themselves.
+var (
+	// ErrLimit: the command ran into its limit.
+	ErrLimit = errors.New("time limit reached")
+	// ErrOutput: the command printed more than 4 MiB.
+	ErrOutput = errors.New("too much output")
+)
+
+// Command is a program with its arguments.
+type Command struct {
+	// Path is a file, or a name that is searched in this process's PATH.
+	Path string
+	Args []string
+	// Env is the whole environment; Environ selects one.
+	Env []string
+	Dir string
+	// Stdin, if set, is what the command reads.
+	Stdin string
+	// Limit bounds the run; 0 leaves that to the context.
+	Limit time.Duration
+	// Output, if set, takes what the command prints instead of Result.
+	Output *os.File
+	// Inherit is passed to the command as descriptor 3 and following.
+	Inherit []*os.File
+}
+
+// Result is how a command ended.
+type Result struct {
+	// ExitCode is -1 if the command was ended by a signal.
+	ExitCode int
+	// Signal is the signal's name then.
+	Signal string
+	Stdout []byte
+	// Stderr is its end, at most 64 KiB.
+	Stderr []byte
+}
+
+// Run runs the command to its end. A command that exits, whatever its code, is
+// no error; one that cannot be started, is cancelled or stopped is.
+func Run(ctx context.Context, c Command) (Result, error) {
+	p, err := Start(c)
+	if err != nil {
+		return Result{}, err
+	}
+	return p.Wait(ctx)
+}
+
+// Process is a command that was started.
+type Process struct {
+	name   string
+	limit  time.Duration
+	cmd    *exec.Cmd
+	stdout *head
+	stderr *tail
+	done   chan struct{}
+	err    error // of Wait, once done is closed
+}
+
+// Start starts the command. Its limit counts from Wait.
+func Start(c Command) (*Process, error) {
+	p := &Process{name: c.Path, limit: c.Limit, done: make(chan struct{}), stdout: &head{limit: maxStdout}, stderr: &tail{limit: maxStderr}}
+	p.cmd = exec.Command(c.Path, c.Args...) //nolint:gosec,noctx // an argument vector; Wait takes the context
+	p.cmd.Env = c.Env
+	if c.Env == nil {
+		p.cmd.Env = []string{}
+	}
+	p.cmd.Dir = c.Dir
+	p.cmd.ExtraFiles = c.Inherit
+	p.cmd.WaitDelay = pipeDelay
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // its own session and group
+	if c.Stdin != "" {
+		p.cmd.Stdin = strings.NewReader(c.Stdin)
+	}
+	if c.Output != nil {
+		p.cmd.Stdout, p.cmd.Stderr = c.Output, c.Output
+	} else {
+		p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", c.Path, err)
+	}
+	go func() {
+		p.err = p.cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Wait waits for the end. When ctx ends, the limit is reached, or the output
+// grows too long, it stops the process and its descendants first.
+func (p *Process) Wait(ctx context.Context) (Result, error) {
+	var limit <-chan time.Time
+	if p.limit > 0 {
+		timer := time.NewTimer(p.limit)
+		defer timer.Stop()
+		limit = timer.C
+	}
+	var why error
+	select {
+	case <-p.done:
+	case <-ctx.Done():
+		why = context.Cause(ctx)
+	case <-limit:
+		why = fmt.Errorf("%w: %s", ErrLimit, p.limit)
+	case <-p.stdout.overflow():
+		why = ErrOutput
+	}
+	if why != nil {
+		p.stop()
+		return p.result(), fmt.Errorf("%s: %w", p.name, why)
+	}
+	var exit *exec.ExitError
+	if p.err != nil && !errors.As(p.err, &exit) && !errors.Is(p.err, exec.ErrWaitDelay) {
+		return p.result(), fmt.Errorf("%s: %w", p.name, p.err)
+	}
+	return p.result(), nil
+}
+
+func (p *Process) result() Result {
+	r := Result{ExitCode: p.cmd.ProcessState.ExitCode(), Stdout: p.stdout.bytes(), Stderr: p.stderr.bytes()}
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		r.Signal = status.Signal().String()
+	}
+	return r
+}
+
+// stop ends the process: SIGTERM to its group, after grace SIGKILL, and SIGKILL
+// to every descendant that has gone into a group of its own, as Nix's builders do.
+func (p *Process) stop() {
+	family := descendants(p.cmd.Process.Pid)
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM) // it may just have ended
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-p.done:
+	case <-timer.C:
+		family = append(family, descendants(p.cmd.Process.Pid)...)
+	}
+	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // what is left of the group
+	for _, member := range family {
+		member.kill()
+	}
+	<-p.done
+}
+
+// Environ returns those of the named variables that this process has, and the
+// given assignments after them.
+func Environ(names []string, assignments ...string) []string {
+	env := []string{}
+	for _, name := range names {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return append(env, assignments...)
+}
