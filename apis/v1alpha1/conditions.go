@@ -86,6 +86,8 @@ const (
 	ReasonInputUnavailable = "InputUnavailable"
 	// ReasonBuildFailed: a builder failed, or the build ran into its time limit.
 	ReasonBuildFailed = "BuildFailed"
+	// ReasonNixUnavailable: Nix itself does not work: no daemon, a locked database, no memory; tried again for ever.
+	ReasonNixUnavailable = "NixUnavailable"
 	// ReasonDiskFull: the disk is full.
 	ReasonDiskFull = "DiskFull"
 	// ReasonRootNotSupported: under --root only a toplevel that is marked for it is activated.

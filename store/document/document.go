@@ -55,30 +55,39 @@ func Put(ctx context.Context, s store.Store, key string, obj any, opts store.Put
 type Change func(present []byte) (next []byte, err error)
 
 // Update changes the document at key by compare-and-swap: change is called anew
-// with what another writer put in between. A conflict whose winner has our very
-// bytes is our own success with a lost reply. After maxUpdates lost races the
-// error is store.ErrConflict.
+// with what another writer put in between. After a conflict or a lost reply the
+// document is read back: if it has our very bytes, the write was a success. After
+// maxUpdates lost races the error is store.ErrConflict.
 func Update(ctx context.Context, s store.Store, key string, change Change) error {
 	var written []byte
+	var lost error // what a write came to whose success is unknown
 	for try := range maxUpdates {
 		if err := pause(ctx, try); err != nil {
-			return err
+			return errors.Join(lost, err)
 		}
 		raw, err := Read(ctx, s, key, "")
 		missing := errors.Is(err, store.ErrNotFound)
 		if err != nil && !missing {
-			return err
+			return errors.Join(lost, err)
 		}
 		if written != nil && bytes.Equal(raw.Data, written) {
 			return nil
+		}
+		if lost != nil {
+			return lost
 		}
 		next, err := change(raw.Data)
 		if err != nil || next == nil {
 			return err
 		}
 		_, err = s.Put(ctx, key, bytes.NewReader(next), store.PutOptions{IfAbsent: missing, IfMatch: raw.ETag})
-		if !errors.Is(err, store.ErrConflict) {
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, store.ErrAccessDenied), errors.Is(err, store.ErrInvalidKey), errors.Is(err, store.ErrBucketNotFound):
 			return err //nolint:wrapcheck // the store says operation and key
+		case !errors.Is(err, store.ErrConflict):
+			lost = err
 		}
 		written = next
 	}

@@ -1,0 +1,213 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/archive"
+)
+
+// The directories of the state.
+func (r *Reconciler) treeDir(digest string) string {
+	return filepath.Join(r.opts.StateDir, "trees", strings.TrimPrefix(digest, "sha256:"))
+}
+
+func (r *Reconciler) rootPath(attempt string) string {
+	return filepath.Join(r.opts.StateDir, "gcroots", attempt)
+}
+
+// build fetches the archive, verifies and unpacks it, and lets Nix build it.
+func (r *Reconciler) build(ctx context.Context, p *pass) error {
+	tree, err := r.source(ctx)
+	if err != nil {
+		return r.sourceFailed(ctx, p, err)
+	}
+	if err := r.enter(phaseVerified); err != nil {
+		return err
+	}
+	d, j := &r.documents, r.journal
+	spec := d.accepted.spec
+	b := built{
+		Archive: d.publication.Spec.Archive.Digest, Attribute: spec.FlakeAttribute, NixVersion: r.nixVersion,
+		OutLink: r.rootPath(j.Attempt.ID),
+	}
+	b.Toplevel, err = r.opts.Builder.Build(ctx, nixos.BuildRequest{
+		Dir: tree, Attribute: b.Attribute, OutLink: b.OutLink, Limit: spec.RebuildPolicy.Timeouts.Build.Duration,
+	})
+	if err != nil {
+		return r.buildFailed(ctx, p, err)
+	}
+	j.remember(b)
+	j.Attempt.Target = b.Toplevel
+	if err := r.enter(phaseBuilt); err != nil {
+		return err
+	}
+	r.removeUnnamed()
+	err = r.opts.Activator.Check(ctx, b.Toplevel)
+	if errors.Is(err, nixos.ErrRootNotSupported) {
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonRootNotSupported, b.Toplevel+": "+err.Error())
+	}
+	return err //nolint:wrapcheck // says what was checked
+}
+
+// source returns the directory of the verified flake.
+func (r *Reconciler) source(ctx context.Context) (string, error) {
+	pub := r.documents.publication
+	dir := r.treeDir(pub.Spec.Archive.Digest)
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil // renamed to that name only when it was complete and verified
+	}
+	download := dir + ".tar.zst"
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return "", fmt.Errorf("make directory of trees: %w", err)
+	}
+	if err := r.download(ctx, download, pub.Spec.Archive); err != nil {
+		return "", errors.Join(err, os.RemoveAll(download))
+	}
+	if err := r.enter(phaseFetched); err != nil {
+		return "", err
+	}
+	partial := dir + ".partial"
+	err := errors.Join(os.RemoveAll(partial), r.unpack(download, partial, pub))
+	if err != nil {
+		return "", errors.Join(err, os.RemoveAll(partial), os.RemoveAll(download))
+	}
+	if err := errors.Join(os.Rename(partial, dir), os.RemoveAll(download)); err != nil {
+		return "", fmt.Errorf("keep unpacked tree: %w", err)
+	}
+	return dir, nil
+}
+
+func (r *Reconciler) download(ctx context.Context, path string, a v1alpha1.Archive) (err error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // in the state directory
+	if err != nil {
+		return fmt.Errorf("download archive: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return archive.Fetch(ctx, r.opts.Store, f, a.Digest, a.Size, r.opts.Limits) //nolint:wrapcheck // says what was fetched
+}
+
+// unpack unpacks the verified archive and compares the tree's NAR hash before
+// Nix sees it.
+func (r *Reconciler) unpack(download, dir string, pub *v1alpha1.Remote) (err error) {
+	f, err := os.Open(download) //nolint:gosec // in the state directory
+	if err != nil {
+		return fmt.Errorf("unpack archive: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // builders read it; its parent is root's alone
+		return fmt.Errorf("unpack archive: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("unpack archive: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	modified := int64(1) // what every host agrees on where git does not say
+	if src := pub.Spec.Source; src != nil && src.LastModified > 0 {
+		modified = src.LastModified
+	}
+	if err := archive.Unpack(f, root, time.Unix(modified, 0), r.opts.Limits); err != nil {
+		return err //nolint:wrapcheck // says what was unpacked
+	}
+	if want := pub.Spec.Archive.NarHash; want != "" {
+		got, err := archive.NarHash(root)
+		if err != nil {
+			return err //nolint:wrapcheck // says what was hashed
+		}
+		if got != want {
+			return fmt.Errorf("%w: its tree has the NAR hash %s, the remote says %s", archive.ErrInvalid, got, want)
+		}
+	}
+	return nil
+}
+
+// sourceFailed gives a failed fetch its class.
+func (r *Reconciler) sourceFailed(ctx context.Context, p *pass, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return r.interrupted(ctx)
+	case errors.Is(err, archive.ErrInvalid):
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonArchiveInvalid, "The archive is refused: "+err.Error())
+	case errors.Is(err, store.ErrNotFound):
+		return r.fail(p, plan.Transient, v1alpha1.ReasonArchiveNotFound, "The archive is not in the store; push it again: "+err.Error())
+	case isDiskFull(err):
+		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, err.Error())
+	case errors.Is(err, store.ErrAccessDenied):
+		return r.fail(p, plan.Transient, v1alpha1.ReasonAccessDenied, err.Error())
+	default:
+		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, err.Error())
+	}
+}
+
+// buildFailed gives a failed build its class.
+func (r *Reconciler) buildFailed(ctx context.Context, p *pass, err error) error {
+	if ctx.Err() != nil {
+		return r.interrupted(ctx)
+	}
+	var failed *nixos.BuildError
+	if !errors.As(err, &failed) {
+		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, err.Error())
+	}
+	spec := r.documents.accepted.spec
+	switch failed.Failure {
+	case nixos.AttributeMissing:
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonAttributeNotFound,
+			fmt.Sprintf("The flake has no nixosConfigurations.%q: %s", spec.FlakeAttribute, failed.Message))
+	case nixos.EvaluationFailure:
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonEvaluationFailed, failed.Message)
+	case nixos.InputUnavailable:
+		return r.fail(p, plan.Transient, v1alpha1.ReasonInputUnavailable, failed.Message)
+	case nixos.DiskFull:
+		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, failed.Message)
+	case nixos.NixUnavailable:
+		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, failed.Message)
+	default:
+		return r.fail(p, plan.BuildClass, v1alpha1.ReasonBuildFailed, failed.Message)
+	}
+}
+
+// interrupted ends the attempt of an agent that is told to stop. It is no
+// failure of the target.
+func (r *Reconciler) interrupted(ctx context.Context) error {
+	r.journal.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "The agent was stopped.", r.opts.Now())
+	return errors.Join(saveJournal(r.opts.StateDir, r.journal), context.Cause(ctx))
+}
+
+// removeUnnamed removes the trees, downloads, roots and runs that the journal
+// does not name. What cannot be removed is tried again at the next start.
+func (r *Reconciler) removeUnnamed() {
+	keep := map[string]bool{}
+	for _, b := range r.journal.Built {
+		keep[b.OutLink] = true
+	}
+	attempt := ""
+	if r.journal.open() {
+		attempt = r.journal.Attempt.ID
+		keep[r.rootPath(attempt)] = true
+	}
+	for _, dir := range []string{"trees", "gcroots", "activations"} {
+		entries, err := os.ReadDir(filepath.Join(r.opts.StateDir, dir))
+		if err != nil {
+			continue // none yet
+		}
+		for _, e := range entries {
+			path := filepath.Join(r.opts.StateDir, dir, e.Name())
+			if keep[path] || (attempt != "" && strings.HasPrefix(e.Name(), attempt)) {
+				continue
+			}
+			if err := os.RemoveAll(path); err != nil {
+				r.opts.Log.Info("Could not remove what is not needed any more", "path", path, "error", err.Error())
+			}
+		}
+	}
+}

@@ -1,0 +1,264 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/document"
+)
+
+// known is a document as it was last seen in the store. While its ETag stays,
+// nothing of it is read or decoded again.
+type known struct {
+	key, etag, digest string
+	present           bool
+	modified          time.Time
+}
+
+// documents are the three documents that a host follows.
+type documents struct {
+	spec, override, remote known
+
+	// accepted is the HostSpec in force, with its digests; nil if there is none.
+	accepted *acceptedSpec
+	// specProblem says why the newest HostSpec or HostOverride is not in force.
+	specProblem, overrideProblem *plan.Problem
+
+	// publication is the Remote in force, the last good one where remoteProblem is set.
+	publication   *v1alpha1.Remote
+	remoteDigest  string
+	remoteETag    string
+	remoteProblem *plan.Problem
+}
+
+type acceptedSpec struct {
+	etag, digest, policyDigest string
+	labels                     map[string]string
+	spec                       v1alpha1.HostSpecSpec // with defaults
+}
+
+// look asks for a document that may have changed. changed is false while it
+// stays what k says. A document that is not there is no error.
+func (k *known) look(ctx context.Context, s store.Store, key string) (data []byte, changed bool, err error) {
+	if k.key != key {
+		*k = known{key: key}
+	}
+	raw, err := document.Read(ctx, s, key, k.etag)
+	switch {
+	case errors.Is(err, store.ErrNotModified):
+		return nil, false, nil
+	case errors.Is(err, store.ErrNotFound):
+		*k = known{key: key}
+		return nil, true, nil
+	case errors.Is(err, store.ErrTooLarge): // every byte of it is refused
+		*k = known{key: key, etag: raw.ETag, present: true, modified: raw.LastModified}
+		return make([]byte, codec.MaxDocumentSize+1), true, nil
+	case err != nil:
+		return nil, false, err //nolint:wrapcheck // the store says operation and key
+	}
+	*k = known{key: key, etag: raw.ETag, present: true, modified: raw.LastModified}
+	return raw.Data, true, nil
+}
+
+// observeSpec looks at the HostSpec and adopts it if it is fully understood.
+func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
+	d := &r.documents
+	data, changed, err := d.spec.look(ctx, r.opts.Store, store.HostSpecKey(r.opts.Host))
+	if errors.Is(err, store.ErrAccessDenied) {
+		d.accepted, d.spec = nil, known{}
+		d.specProblem = &plan.Problem{Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
+			Message: "There is no HostSpec for this host, or its credentials do not allow to read it: " + err.Error()}
+		return nil
+	}
+	if err != nil || !changed {
+		return err
+	}
+	if !d.spec.present {
+		d.accepted = nil
+		d.specProblem = &plan.Problem{Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
+			Message: fmt.Sprintf("There is no %s in the store. The host keeps what it runs; apply a HostSpec to go on.", d.spec.key)}
+		return nil
+	}
+	accepted, problem := acceptSpec(d.spec, data, r.opts.Host)
+	d.specProblem = problem
+	switch {
+	case accepted != nil:
+		if d.accepted != nil && d.accepted.digest == accepted.digest {
+			accepted.etag = d.accepted.etag // uploaded again, and no change
+		}
+		d.accepted = accepted
+		return r.keepLastGood(data)
+	case problem.Reason == v1alpha1.ReasonNotSupported:
+		d.accepted = nil // a promise that cannot be kept: nothing is started
+		return nil
+	case d.accepted == nil:
+		d.accepted, err = r.lastGood()
+	}
+	return err
+}
+
+// acceptSpec decodes a HostSpec as strictly as its writers do.
+func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem) {
+	refuse := func(reason, message string) (*acceptedSpec, *plan.Problem) {
+		return nil, &plan.Problem{Reason: reason, Message: message, Stalled: true}
+	}
+	docs, err := codec.Split(k.key, data)
+	if err == nil && len(docs) == 0 {
+		docs = []codec.Document{{Source: k.key, Raw: data}}
+	}
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
+	spec, err := codec.DecodeStrict[v1alpha1.HostSpec](docs[0], v1alpha1.KindHostSpec)
+	if err == nil && spec.Metadata.Name != host {
+		err = fmt.Errorf("%s: metadata.name is %s, expected %s", k.key, spec.Metadata.Name, host)
+	}
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
+	unsupported := notSupported(spec.Spec)
+	if len(docs) > 1 {
+		unsupported = append(unsupported, "a second YAML document in the file")
+	}
+	if len(unsupported) > 0 {
+		return refuse(v1alpha1.ReasonNotSupported, notSupportedMessage(unsupported))
+	}
+	digest, err := codec.SpecDigest(docs[0])
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
+	policy, err := codec.FieldDigest(docs[0], "spec", "rebuildPolicy")
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
+	return &acceptedSpec{
+		etag: k.etag, digest: digest, policyDigest: policy,
+		labels: spec.Metadata.Labels, spec: spec.Spec.WithDefaults(host),
+	}, nil
+}
+
+func (r *Reconciler) lastGoodPath() string {
+	return filepath.Join(r.opts.StateDir, "documents", "hostspec.yaml")
+}
+
+// keepLastGood keeps the adopted HostSpec for the day when a newer one is not
+// understood and the agent was restarted.
+func (r *Reconciler) keepLastGood(data []byte) error {
+	path := r.lastGoodPath()
+	if old, err := os.ReadFile(path); err == nil && string(old) == string(data) { //nolint:gosec // in the state directory
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("keep HostSpec: %w", err)
+	}
+	if err := renameio.WriteFile(path, data, 0o600); err != nil {
+		return fmt.Errorf("keep HostSpec: %w", err)
+	}
+	return nil
+}
+
+// lastGood returns the HostSpec that was last adopted, or nil.
+func (r *Reconciler) lastGood() (*acceptedSpec, error) {
+	data, err := os.ReadFile(r.lastGoodPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // none was ever adopted
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read last good HostSpec: %w", err)
+	}
+	accepted, problem := acceptSpec(known{key: r.lastGoodPath()}, data, r.opts.Host)
+	if problem != nil {
+		r.opts.Log.Info("Ignored the last good HostSpec on disk", "reason", problem.Message)
+	}
+	return accepted, nil
+}
+
+// observeOverride looks at the HostOverride. This agent cannot carry any out,
+// so one that is there stops the host.
+func (r *Reconciler) observeOverride(ctx context.Context, _ *pass) error {
+	d := &r.documents
+	_, changed, err := d.override.look(ctx, r.opts.Store, store.OverrideKey(r.opts.Host))
+	if errors.Is(err, store.ErrAccessDenied) && !d.override.present {
+		return nil // never adopted, so absent
+	}
+	if err != nil || !changed {
+		return err
+	}
+	d.overrideProblem = nil
+	if d.override.present {
+		d.overrideProblem = &plan.Problem{Reason: v1alpha1.ReasonNotSupported, Stalled: true,
+			Message: notSupportedMessage([]string{"the HostOverride " + d.override.key})}
+	}
+	return nil
+}
+
+// observeRemote looks at the Remote that the spec in force names.
+func (r *Reconciler) observeRemote(ctx context.Context, _ *pass) error {
+	d := &r.documents
+	if d.accepted == nil {
+		return nil
+	}
+	name := d.accepted.spec.Remote
+	if d.publication != nil && d.publication.Metadata.Name != name {
+		d.publication = nil
+	}
+	data, changed, err := d.remote.look(ctx, r.opts.Store, store.RemoteKey(name))
+	if errors.Is(err, store.ErrAccessDenied) {
+		d.remote = known{}
+		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteNotFound, Message: "The remote cannot be read: " + err.Error()}
+		return nil
+	}
+	if err != nil || !changed {
+		return err
+	}
+	if !d.remote.present {
+		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteNotFound, Stalled: true,
+			Message: fmt.Sprintf("Remote %s is not in the store. Publish it with npcnix push --remote %s.", name, name)}
+		return nil
+	}
+	doc := codec.Document{Source: d.remote.key, Raw: data}
+	remote, err := codec.DecodeLenient[v1alpha1.Remote](doc, v1alpha1.KindRemote)
+	if err == nil && remote.Metadata.Name != name {
+		err = fmt.Errorf("%s: metadata.name is %s, expected %s", d.remote.key, remote.Metadata.Name, name)
+	}
+	if err == nil {
+		d.remote.digest, err = codec.SpecDigest(doc)
+	}
+	if err != nil {
+		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteInvalid, Message: err.Error(), Stalled: true}
+		return nil
+	}
+	if d.remoteDigest != d.remote.digest || d.publication == nil { // else uploaded again, and no change
+		d.remoteDigest, d.remoteETag = d.remote.digest, d.remote.etag
+	}
+	d.publication, d.remoteProblem = remote, nil
+	return nil
+}
+
+// newest is when any of the documents was last written.
+func (d *documents) newest() time.Time {
+	newest := d.spec.modified
+	for _, t := range []time.Time{d.override.modified, d.remote.modified} {
+		if t.After(newest) {
+			newest = t
+		}
+	}
+	return newest
+}
+
+// content names what spec and remote say together: a forced publication of
+// the same is a change too.
+func (d *documents) content() string {
+	return fmt.Sprintf("%s %s %d", d.accepted.digest, d.remoteDigest, d.publication.Metadata.Generation)
+}

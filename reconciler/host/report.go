@@ -1,0 +1,229 @@
+package host
+
+import (
+	"context"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/plan"
+)
+
+const (
+	reportLimit = time.Minute
+	// maxShort is the length of a message in the history, in bytes.
+	maxShort = 200
+)
+
+// report writes the HostStatus if this pass has something to say: a decision,
+// or an act under way.
+func (r *Reconciler) report(ctx context.Context, p *pass) error {
+	if !r.status.claimed || (!p.decided && p.progress == "") {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, reportLimit)
+	defer cancel()
+	if r.bootID == "" {
+		id, err := r.opts.Observer.BootID(ctx)
+		if err != nil {
+			return err //nolint:wrapcheck // says what was read
+		}
+		r.bootID = id
+	}
+	return r.status.put(ctx, r.buildStatus(p), r.opts.Now())
+}
+
+func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
+	d := &r.documents
+	s := &v1alpha1.HostStatus{
+		TypeMeta: meta.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.KindHostStatus},
+		Metadata: meta.ObjectMeta{Name: r.opts.Host},
+		Status: v1alpha1.HostStatusStatus{
+			System: system(p.machine),
+			Agent: v1alpha1.Agent{
+				Version: r.opts.Version, StartedAt: newTime(r.startedAt), BootID: r.bootID,
+				MachineID: r.machineID, NixVersion: r.nixVersion,
+			},
+		},
+	}
+	st := &s.Status
+	if a := d.accepted; a != nil {
+		s.Metadata.Labels = a.labels
+		st.Observed.Spec = &v1alpha1.ObservedDocument{ETag: a.etag, Digest: a.digest}
+		st.Desired = &v1alpha1.Desired{Origin: v1alpha1.OriginFlake, FlakeAttribute: a.spec.FlakeAttribute}
+		if p.desired != nil {
+			st.Desired.Toplevel = p.desired.Toplevel
+		}
+	}
+	if pub := d.publication; pub != nil {
+		st.Observed.Remote = &v1alpha1.ObservedRemote{
+			Name: pub.Metadata.Name, ETag: d.remoteETag, Generation: pub.Metadata.Generation, Digest: d.remoteDigest,
+		}
+		if src := pub.Spec.Source; src != nil {
+			st.Observed.Remote.Revision, st.Observed.Remote.Dirty = src.Revision, src.Dirty
+		}
+	}
+	if j := r.journal; j != nil {
+		st.LastAttempt = j.Attempt
+		for _, a := range j.History {
+			a.Message = meta.Cut(a.Message, maxShort)
+			st.History = append(st.History, a)
+		}
+	}
+	if !p.decision.NextAt.IsZero() {
+		st.NextAttemptAt = new(newTime(p.decision.NextAt))
+	}
+	r.setConditions(st, p)
+	r.setReadySince(st, p)
+	return s
+}
+
+func system(m nixos.Machine) *v1alpha1.System {
+	s := &v1alpha1.System{
+		Current: m.Running, Profile: m.Profile, Booted: m.Booted, BootDefault: m.BootDefault,
+		Specialisation: m.Specialisation, NixOSVersion: m.NixOSVersion, Kernel: m.Kernel,
+	}
+	if m.Profile == m.Running {
+		s.Generation = m.ProfileGeneration
+	}
+	return s
+}
+
+// setReadySince carries on since when the host is Ready on this generation.
+func (r *Reconciler) setReadySince(st *v1alpha1.HostStatusStatus, p *pass) {
+	if !p.decision.Ready || p.progress != "" {
+		return
+	}
+	if last := r.status.last; last != nil && last.Status.ReadySince != nil && last.Status.Observed.Remote != nil &&
+		last.Status.Observed.Remote.Generation == st.Observed.Remote.Generation {
+		st.ReadySince = last.Status.ReadySince
+		return
+	}
+	st.ReadySince = new(newTime(r.opts.Now()))
+}
+
+// setConditions says what this pass came to, keeping the transition times of
+// what did not change.
+func (r *Reconciler) setConditions(st *v1alpha1.HostStatusStatus, p *pass) {
+	if last := r.status.last; last != nil {
+		st.Conditions = append(st.Conditions, last.Status.Conditions...)
+	}
+	generation := int64(0)
+	if st.Observed.Remote != nil {
+		generation = st.Observed.Remote.Generation
+	}
+	for _, c := range r.conditions(p) {
+		c.ObservedGeneration = generation
+		meta.SetCondition(&st.Conditions, c, r.opts.Now())
+	}
+}
+
+func condition(kind string, status meta.ConditionStatus, reason, message string) meta.Condition {
+	return meta.Condition{Type: kind, Status: status, Reason: reason, Message: message}
+}
+
+func (r *Reconciler) conditions(p *pass) []meta.Condition {
+	d := p.decision
+	list := []meta.Condition{r.specAccepted(), r.suspended(), r.built(p), r.sourceVerified(p), healthy(r.journal, p)}
+	list = append(list, inForce(p)...)
+	ready, reconciling, stalled := meta.False, meta.False, meta.False
+	reconcilingReason := d.Reason
+	switch {
+	case p.progress != "":
+		reconciling = meta.True
+	case d.Ready:
+		ready = meta.True
+	case d.Stalled:
+		stalled = meta.True
+	case !d.Waiting:
+		reconciling, reconcilingReason = meta.True, v1alpha1.ReasonRetrying
+	}
+	return append(list,
+		condition(v1alpha1.ConditionReady, ready, d.Reason, d.Message),
+		condition(v1alpha1.ConditionReconciling, reconciling, reconcilingReason, d.Message),
+		condition(v1alpha1.ConditionStalled, stalled, d.Reason, d.Message))
+}
+
+func (r *Reconciler) specAccepted() meta.Condition {
+	d := &r.documents
+	for _, problem := range []*plan.Problem{d.specProblem, d.overrideProblem} {
+		if problem != nil {
+			return condition(v1alpha1.ConditionSpecAccepted, meta.False, problem.Reason, problem.Message)
+		}
+	}
+	if d.accepted == nil {
+		return condition(v1alpha1.ConditionSpecAccepted, meta.Unknown, v1alpha1.ReasonPending, "The HostSpec was not read yet.")
+	}
+	return condition(v1alpha1.ConditionSpecAccepted, meta.True, v1alpha1.ReasonAccepted, "The HostSpec is in force.")
+}
+
+func (r *Reconciler) suspended() meta.Condition {
+	if a := r.documents.accepted; a != nil {
+		if s := suspension(a.spec.Suspend, r.opts.Now()); s != nil {
+			return condition(v1alpha1.ConditionSuspended, meta.True, v1alpha1.ReasonSuspended, "Nothing new is started. "+s.Reason)
+		}
+	}
+	return condition(v1alpha1.ConditionSuspended, meta.False, v1alpha1.ReasonAccepted, "Not suspended.")
+}
+
+// failure returns how the last attempt at the target ended, if badly.
+func (r *Reconciler) failure() *plan.Failure {
+	if r.journal == nil {
+		return nil
+	}
+	return r.journal.Tries.Failure
+}
+
+func (r *Reconciler) sourceVerified(p *pass) meta.Condition {
+	f := r.failure()
+	switch {
+	case p.desired != nil:
+		return condition(v1alpha1.ConditionSourceVerified, meta.True, v1alpha1.ReasonVerified, "The archive is what the remote says.")
+	case f != nil && (f.Reason == v1alpha1.ReasonArchiveInvalid || f.Reason == v1alpha1.ReasonArchiveNotFound):
+		return condition(v1alpha1.ConditionSourceVerified, meta.False, f.Reason, f.Message)
+	default:
+		return condition(v1alpha1.ConditionSourceVerified, meta.Unknown, v1alpha1.ReasonPending, "The archive was not fetched yet.")
+	}
+}
+
+func (r *Reconciler) built(p *pass) meta.Condition {
+	f := r.failure()
+	switch {
+	case p.desired != nil:
+		return condition(v1alpha1.ConditionBuilt, meta.True, v1alpha1.ReasonBuilt, p.desired.Toplevel)
+	case f != nil:
+		return condition(v1alpha1.ConditionBuilt, meta.False, f.Reason, f.Message)
+	default:
+		return condition(v1alpha1.ConditionBuilt, meta.Unknown, v1alpha1.ReasonPending, "The system was not built yet.")
+	}
+}
+
+// inForce says what the machine has of the desired toplevel.
+func inForce(p *pass) []meta.Condition {
+	if p.desired == nil {
+		return []meta.Condition{
+			condition(v1alpha1.ConditionActivated, meta.Unknown, v1alpha1.ReasonPending, "The desired system is not known yet."),
+			condition(v1alpha1.ConditionStaged, meta.Unknown, v1alpha1.ReasonPending, "The desired system is not known yet."),
+		}
+	}
+	activated := condition(v1alpha1.ConditionActivated, meta.False, v1alpha1.ReasonNotRunning, "Another system than the desired one runs.")
+	if p.machine.Runs(p.desired.Toplevel) {
+		activated = condition(v1alpha1.ConditionActivated, meta.True, v1alpha1.ReasonRunning, "The desired system runs.")
+	}
+	staged := condition(v1alpha1.ConditionStaged, meta.False, v1alpha1.ReasonPending, "Another system than the desired one is the boot default.")
+	switch p.machine.BootDefault {
+	case p.desired.Toplevel:
+		staged = condition(v1alpha1.ConditionStaged, meta.True, v1alpha1.ReasonRunning, "The desired system is the boot default.")
+	case nixos.Unknown:
+		staged = condition(v1alpha1.ConditionStaged, meta.Unknown, v1alpha1.ReasonPending, "The boot default cannot be read.")
+	}
+	return []meta.Condition{activated, staged}
+}
+
+func healthy(j *journal, p *pass) meta.Condition {
+	if j != nil && j.Degraded != "" && p.desired != nil && p.machine.Runs(p.desired.Toplevel) {
+		return condition(v1alpha1.ConditionHealthy, meta.False, v1alpha1.ReasonDegraded, j.Degraded)
+	}
+	return condition(v1alpha1.ConditionHealthy, meta.Unknown, v1alpha1.ReasonNotChecked, "This version runs no health checks yet.")
+}

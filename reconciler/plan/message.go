@@ -1,0 +1,73 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/npcnix/npcnix/nixos"
+)
+
+// The sentences that people read, all in one place.
+
+// name says what the target is: "generation 42 of prod (9f3c1a2b7e01)".
+func (in Input) name() string {
+	s := fmt.Sprintf("generation %d of %s", in.Remote.Metadata.Generation, in.Remote.Metadata.Name)
+	if src := in.Remote.Spec.Source; src != nil && src.Revision != "" {
+		s += " (" + ShortRevision(src.Revision, src.Dirty) + ")"
+	}
+	return s
+}
+
+// ShortRevision writes a commit's first 12 digits, and -dirty where the tree differed.
+func ShortRevision(revision string, dirty bool) string {
+	s := revision[:min(len(revision), 12)]
+	if dirty && s != "" {
+		s += "-dirty"
+	}
+	return s
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func (in Input) suspendedMessage() string {
+	s := "Suspended"
+	if in.Suspended.Reason != "" {
+		s += " (" + in.Suspended.Reason + ")"
+	}
+	if !in.Suspended.Until.IsZero() {
+		s += " until " + stamp(in.Suspended.Until)
+	}
+	return s + "; " + in.name() + " is not in force."
+}
+
+func (in Input) exhausted(most int32) string {
+	return fmt.Sprintf("%s failed %d of %d times and is not tried again until archive, attribute or policy changes. Last: %s",
+		in.name(), in.Attempts, most, in.Failure.Message)
+}
+
+func (in Input) retrying(most int32, counted bool) string {
+	if counted {
+		return fmt.Sprintf("%s\nAttempt %d of %d at %s failed; tried again at %s.", in.Failure.Message, in.Attempts, most, in.name(), stamp(in.Failure.NextAt))
+	}
+	return fmt.Sprintf("%s\nTried again at %s.", in.Failure.Message, stamp(in.Failure.NextAt))
+}
+
+// driftMessage says what differs from the committed system.
+func (in Input) driftMessage() string {
+	m := in.Machine
+	switch {
+	case !m.Runs(in.Desired):
+		return fmt.Sprintf("The host was changed by hand: it runs %s instead of %s.", orNone(m.Running), in.Desired)
+	case m.Profile != in.Desired:
+		return fmt.Sprintf("The host was changed by hand: its profile is %s instead of %s.", orNone(m.Profile), in.Desired)
+	default:
+		return fmt.Sprintf("The host was changed by hand: it will boot %s instead of %s.", orNone(m.BootDefault), in.Desired)
+	}
+}
+
+func orNone(path string) string {
+	if path == "" || path == nixos.Unknown {
+		return "no known system"
+	}
+	return path
+}

@@ -1,0 +1,260 @@
+// Package plan decides what a host does next. It is a pure function of what is
+// declared, what was observed, what the journal remembers, and the time: no
+// I/O, no clock, no randomness. All policy is here, and every decision says in
+// one sentence why, and when the host looks again.
+package plan
+
+import (
+	"time"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+)
+
+// Action is the next act of a host.
+type Action string
+
+// The acts, in the order in which a new generation needs them.
+const (
+	// None: nothing can or may be done now.
+	None Action = "None"
+	// Build: fetch the archive and build the toplevel.
+	Build Action = "Build"
+	// Activate: switch the running system to the toplevel.
+	Activate Action = "Activate"
+	// Commit: make the running system the profile's and the boot default.
+	Commit Action = "Commit"
+)
+
+// Class says what kind of failure it was, which decides whether it is tried again.
+type Class string
+
+// The classes of failures.
+const (
+	// Transient: store, network, an input that cannot be fetched. Tried for ever, not counted.
+	Transient Class = "Transient"
+	// BuildClass: a builder failed. Counted.
+	BuildClass Class = "Build"
+	// ActivationClass: the switch failed. Counted.
+	ActivationClass Class = "Activation"
+	// Permanent: the same content fails again. Not tried until it changes.
+	Permanent Class = "Permanent"
+)
+
+// Failure is how the last attempt at the target ended.
+type Failure struct {
+	Class   Class  `json:"class"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	// Content names the content of spec and remote that failed.
+	Content string `json:"content"`
+	// NextAt is when it may be tried again.
+	NextAt time.Time `json:"nextAt"`
+}
+
+// Problem is why a document is not in force.
+type Problem struct {
+	Reason, Message string
+	// Stalled says that it stays so until a person does something.
+	Stalled bool
+}
+
+// Suspension is why nothing new may be started.
+type Suspension struct {
+	Reason string
+	Until  time.Time // zero: until it is lifted
+}
+
+// Input is everything that a decision depends on.
+type Input struct {
+	Now  time.Time
+	Host string
+
+	// Spec is the declaration in force, with defaults; nil if there is none.
+	// SpecProblem says why the newest one is not in force.
+	Spec        *v1alpha1.HostSpecSpec
+	SpecProblem *Problem
+	// Remote is the publication in force; nil if there is none. With a
+	// RemoteProblem it is the last good one, for judging only.
+	Remote        *v1alpha1.Remote
+	RemoteProblem *Problem
+	Suspended     *Suspension
+
+	// Desired is the toplevel of the target, once it is built.
+	Desired string
+	Machine nixos.Machine
+
+	// Content names the content of spec and remote together.
+	Content string
+	// Attempts is how often the target failed in a counted way.
+	Attempts int32
+	// Failure is how the last attempt at the target ended, nil if well.
+	Failure *Failure
+	// Committed is the toplevel that was last committed; Degraded, if set, what
+	// did not start in it.
+	Committed, Degraded string
+	// Unproven is a toplevel whose activation began and did not end well: that
+	// it runs says nothing.
+	Unproven string
+	// DriftSince is when the machine was first seen to differ from Committed.
+	DriftSince time.Time
+
+	// Asked says that a person waits for the outcome: back-off is not observed.
+	Asked bool
+	// Attempted says that an attempt failed in this call already.
+	Attempted bool
+}
+
+// Decision is what to do and what to say.
+type Decision struct {
+	Action Action
+	// Ready says that the desired system runs and is committed and healthy.
+	Ready bool
+	// Reason and Message say why: a condition's reason and a sentence.
+	Reason, Message string
+	// Stalled says that nothing more happens until a person changes something.
+	Stalled bool
+	// Waiting says that policy, not a failure, is why nothing happens.
+	Waiting bool
+	// NextAt is when the answer may change by itself; zero if only a change helps.
+	NextAt time.Time
+}
+
+// Decide returns the next act, or the reason for none.
+func Decide(in Input) Decision {
+	if in.Spec == nil {
+		return in.problem(in.SpecProblem)
+	}
+	d := in.target()
+	if in.SpecProblem != nil && d.Action == None { // the last good spec is followed, and that is not enough
+		return in.problem(in.SpecProblem)
+	}
+	return d
+}
+
+func (in Input) problem(p *Problem) Decision {
+	return Decision{Action: None, Reason: p.Reason, Message: p.Message, Stalled: p.Stalled}
+}
+
+// target decides for the spec in force.
+func (in Input) target() Decision {
+	d := in.judge()
+	switch {
+	case d.Action == None:
+		return d
+	case in.RemoteProblem != nil:
+		return in.problem(in.RemoteProblem)
+	case in.Suspended != nil:
+		return in.suspended()
+	case in.drifted():
+		return in.drift(d)
+	default:
+		return in.gate(d)
+	}
+}
+
+// judge compares what is desired with what runs, policy aside.
+func (in Input) judge() Decision {
+	m := in.Machine
+	switch {
+	case in.Remote == nil:
+		return in.problem(in.RemoteProblem)
+	case in.Desired == "":
+		return Decision{Action: Build, Reason: v1alpha1.ReasonProgressing, Message: "Building " + in.name() + "."}
+	case !m.Runs(in.Desired) || in.Unproven == in.Desired:
+		return Decision{Action: Activate, Reason: v1alpha1.ReasonProgressing, Message: "Activating " + in.name() + "."}
+	case m.Profile != in.Desired || (m.BootDefault != in.Desired && m.BootDefault != nixos.Unknown):
+		return Decision{Action: Commit, Reason: v1alpha1.ReasonProgressing, Message: "Committing " + in.name() + "."}
+	case in.RemoteProblem != nil:
+		return in.problem(in.RemoteProblem)
+	case in.Degraded != "" && in.Committed == in.Desired:
+		return Decision{Action: None, Reason: v1alpha1.ReasonDegraded, Message: in.Degraded, Stalled: true}
+	default:
+		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonUpToDate, Message: "Runs " + in.name() + "."}
+	}
+}
+
+// gate holds an act back while its target may not be tried again.
+func (in Input) gate(d Decision) Decision {
+	f := in.Failure
+	if f == nil {
+		return d
+	}
+	held := Decision{Action: None, Reason: f.Reason, Message: f.Message}
+	counted := f.Class == BuildClass || f.Class == ActivationClass
+	switch most := *in.Spec.RebuildPolicy.Retry.MaxAttempts; {
+	case f.Class == Permanent && f.Content == in.Content:
+		held.Stalled = true
+		held.Message += "\nNot tried again until the spec or the remote changes."
+		return held
+	case f.Class == Permanent:
+		return d
+	case counted && in.Attempts >= most:
+		held.Stalled = true
+		held.Reason = v1alpha1.ReasonRetriesExhausted
+		held.Message = in.exhausted(most)
+		return held
+	case in.Attempted, in.Now.Before(f.NextAt) && !in.Asked:
+		held.NextAt = f.NextAt
+		held.Message = in.retrying(most, counted)
+		return held
+	default:
+		return d
+	}
+}
+
+func (in Input) suspended() Decision {
+	return Decision{
+		Action: None, Waiting: true, NextAt: in.Suspended.Until,
+		Reason: v1alpha1.ReasonSuspended, Message: in.suspendedMessage(),
+	}
+}
+
+// drifted reports whether the machine was changed away from what was committed.
+func (in Input) drifted() bool {
+	return in.Committed != "" && in.Committed == in.Desired && in.Unproven != in.Desired
+}
+
+// drift decides about a machine that was changed by hand.
+func (in Input) drift(d Decision) Decision {
+	policy := in.Spec.RebuildPolicy.Drift
+	held := Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonDrifted}
+	if policy.Action == v1alpha1.DriftReport {
+		held.Message = in.driftMessage() + " The policy is to report it only."
+		return held
+	}
+	since := in.DriftSince
+	if since.IsZero() {
+		since = in.Now
+	}
+	if due := since.Add(policy.Grace.Duration); in.Now.Before(due) {
+		held.NextAt = due
+		held.Message = in.driftMessage() + " It is corrected at " + stamp(due) + "."
+		return held
+	}
+	return in.gate(d)
+}
+
+// Drifted reports whether the machine differs from the system that was
+// committed, so that the caller can remember since when.
+func Drifted(in Input) bool {
+	d := in.judge()
+	return in.drifted() && (d.Action == Activate || d.Action == Commit)
+}
+
+// Backoff is the delay after the nth counted or uncounted failure in a row; n counts from 1.
+func Backoff(policy *v1alpha1.RetryPolicy, n int32) time.Duration {
+	delay := policy.MinBackoff.Duration
+	for range n - 1 {
+		if delay *= 2; delay >= policy.MaxBackoff.Duration {
+			return policy.MaxBackoff.Duration
+		}
+	}
+	return delay
+}
+
+// Poll is the time until the next look at the store: a tenth of the age of the
+// newest document, within the spec's bounds.
+func Poll(interval *v1alpha1.PollInterval, age time.Duration) time.Duration {
+	return min(max(age/10, interval.Min.Duration), interval.Max.Duration)
+}
