@@ -21,16 +21,16 @@ func Encode(obj any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode document as JSON: %w", err)
 	}
-	data, err = yaml.JSONToYAML(escapeUnprintable(data))
+	data, err = yaml.JSONToYAML(EscapeUnprintable(data))
 	if err != nil {
 		return nil, fmt.Errorf("encode document: %w", err)
 	}
 	return quoteAmbiguous(data)
 }
 
-// escapeUnprintable writes the characters that JSON strings may hold as they
+// EscapeUnprintable writes the characters that JSON strings may hold as they
 // are and YAML streams may not (YAML 1.2, 5.1) as \u escapes.
-func escapeUnprintable(data []byte) []byte {
+func EscapeUnprintable(data []byte) []byte {
 	out := make([]byte, 0, len(data))
 	for _, r := range string(data) {
 		if r == 0x7f || (r >= 0x80 && r < 0xa0) || r == '\ufeff' || r == '\ufffe' || r == '\uffff' {

@@ -123,6 +123,11 @@ type Attempt struct {
 	Log              *AttemptLog `json:"log,omitempty"`
 }
 
+// InForce reports whether the attempt brought its target into force.
+func (a Attempt) InForce() bool {
+	return a.Outcome == OutcomeCommitted || a.Outcome == OutcomeDegraded
+}
+
 // AttemptLog names the log of an attempt in the store.
 type AttemptLog struct {
 	Slot   int    `json:"slot"`

@@ -1,6 +1,10 @@
 package v1alpha1
 
-import "github.com/npcnix/npcnix/apis/meta"
+import (
+	"strings"
+
+	"github.com/npcnix/npcnix/apis/meta"
+)
 
 // Remote points at the archive that a remote's newest generation consists of.
 // Publishing replaces it; its ETag is the remote's ETag.
@@ -57,4 +61,30 @@ type Closures struct {
 type PromotedFrom struct {
 	Remote     string `json:"remote"`
 	Generation int64  `json:"generation"`
+}
+
+// dirtyMark is appended to a revision whose tree differed from the commit.
+const dirtyMark = "-dirty"
+
+// FullRevision writes the commit, and -dirty where the tree differed from it.
+func FullRevision(revision string, dirty bool) string {
+	if dirty && revision != "" {
+		return revision + dirtyMark
+	}
+	return revision
+}
+
+// ShortRevision writes the first 12 digits of a revision that FullRevision
+// wrote, and keeps its mark.
+func ShortRevision(full string) string {
+	commit, dirty := strings.CutSuffix(full, dirtyMark)
+	return FullRevision(commit[:min(len(commit), 12)], dirty)
+}
+
+// FullRevision writes the source's commit, see the function; a nil source has none.
+func (s *Source) FullRevision() string {
+	if s == nil {
+		return ""
+	}
+	return FullRevision(s.Revision, s.Dirty)
 }

@@ -160,8 +160,11 @@ func (r *Reconciler) trackDrift(in *plan.Input) error {
 // else may have helped.
 func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 	j := r.journal
-	if !p.decision.Ready || (j.Tries.Failure == nil && j.Committed == in.Desired) {
+	if !p.decision.Ready || (j.Tries.Failure == nil && j.Committed == in.Desired && !j.open()) {
 		return nil
+	}
+	if j.open() {
+		j.end(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, "The system ran already; nothing was activated.", r.opts.Now())
 	}
 	j.Tries = tries{Key: j.Tries.Key}
 	j.Committed, j.Degraded = in.Desired, ""
@@ -177,12 +180,8 @@ func (r *Reconciler) open() error {
 	if j.open() {
 		j.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "A newer generation took its place.", r.opts.Now())
 	}
-	revision := ""
-	if pub.Spec.Source != nil {
-		revision = pub.Spec.Source.Revision
-	}
 	j.begin(v1alpha1.Attempt{
-		ID: r.opts.NewID(), RemoteGeneration: pub.Metadata.Generation, Revision: revision,
+		ID: r.opts.NewID(), RemoteGeneration: pub.Metadata.Generation, Revision: pub.Spec.Source.FullRevision(),
 		StartedAt: newTime(r.opts.Now()), Outcome: v1alpha1.OutcomeRunning, Attempt: j.Tries.Counted + 1,
 	})
 	return saveJournal(r.opts.StateDir, j)

@@ -119,16 +119,7 @@ func (r *Reconciler) unpack(download, dir string, pub *v1alpha1.Remote) (err err
 	if err := archive.Unpack(f, root, time.Unix(modified, 0), r.opts.Limits); err != nil {
 		return err //nolint:wrapcheck // says what was unpacked
 	}
-	if want := pub.Spec.Archive.NarHash; want != "" {
-		got, err := archive.NarHash(root)
-		if err != nil {
-			return err //nolint:wrapcheck // says what was hashed
-		}
-		if got != want {
-			return fmt.Errorf("%w: its tree has the NAR hash %s, the remote says %s", archive.ErrInvalid, got, want)
-		}
-	}
-	return nil
+	return archive.CheckNarHash(root, pub.Spec.Archive.NarHash) //nolint:wrapcheck // says what was hashed
 }
 
 // sourceFailed gives a failed fetch its class.

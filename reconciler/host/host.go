@@ -210,6 +210,13 @@ func (r *Reconciler) recover(ctx context.Context, _ *pass) error {
 	return nil
 }
 
+// Interrupted reports whether an earlier agent left an attempt open, which is a
+// reason to look at once.
+func (r *Reconciler) Interrupted() bool {
+	j, err := loadJournal(r.opts.StateDir)
+	return err == nil && j.open()
+}
+
 // closeInterrupted ends an attempt that an earlier agent began. A switch that
 // still runs is waited for; nothing is known of how it ended, so it counts.
 func (r *Reconciler) closeInterrupted(ctx context.Context) error {

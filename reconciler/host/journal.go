@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -167,11 +168,24 @@ func (j *journal) remember(b built) {
 // begin makes a the newest attempt.
 func (j *journal) begin(a v1alpha1.Attempt) {
 	if j.Attempt != nil {
-		j.History = append([]v1alpha1.Attempt{*j.Attempt}, j.History...)
-		j.History = j.History[:min(len(j.History), v1alpha1.MaxStatusHistory)]
+		j.History = trim(append([]v1alpha1.Attempt{*j.Attempt}, j.History...))
 	}
 	j.Attempt = &a
 	j.Phase = phaseIdle
+}
+
+// trim keeps the newest attempts, and the newest that brought a system into
+// force: from it one learns which revision runs.
+func trim(history []v1alpha1.Attempt) []v1alpha1.Attempt {
+	if len(history) <= v1alpha1.MaxStatusHistory {
+		return history
+	}
+	kept := history[:v1alpha1.MaxStatusHistory]
+	inForce := func(a v1alpha1.Attempt) bool { return a.InForce() }
+	if i := slices.IndexFunc(history, inForce); i >= len(kept) {
+		kept[len(kept)-1] = history[i]
+	}
+	return kept
 }
 
 // open reports whether the newest attempt has not ended.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 )
 
@@ -12,17 +13,8 @@ import (
 // name says what the target is: "generation 42 of prod (9f3c1a2b7e01)".
 func (in Input) name() string {
 	s := fmt.Sprintf("generation %d of %s", in.Remote.Metadata.Generation, in.Remote.Metadata.Name)
-	if src := in.Remote.Spec.Source; src != nil && src.Revision != "" {
-		s += " (" + ShortRevision(src.Revision, src.Dirty) + ")"
-	}
-	return s
-}
-
-// ShortRevision writes a commit's first 12 digits, and -dirty where the tree differed.
-func ShortRevision(revision string, dirty bool) string {
-	s := revision[:min(len(revision), 12)]
-	if dirty && s != "" {
-		s += "-dirty"
+	if revision := in.Remote.Spec.Source.FullRevision(); revision != "" {
+		s += " (" + v1alpha1.ShortRevision(revision) + ")"
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/npcnix/npcnix/store"
 )
@@ -34,6 +35,22 @@ func Fetch(ctx context.Context, s store.Store, w io.Writer, digest string, size 
 	}
 	if got := "sha256:" + hex.EncodeToString(hash.Sum(nil)); n != size || got != digest {
 		return refuse("%s has the digest %s", key, got)
+	}
+	return nil
+}
+
+// CheckNarHash refuses a tree that has another NAR hash than want, with
+// ErrInvalid. An empty want, of documents that other tools wrote, is any.
+func CheckNarHash(root *os.Root, want string) error {
+	if want == "" {
+		return nil
+	}
+	got, err := NarHash(root)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return refuse("its tree has the NAR hash %s, the remote says %s", got, want)
 	}
 	return nil
 }

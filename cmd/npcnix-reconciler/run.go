@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"io"
+	mathrand "math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+	_ "time/tzdata" // windows are judged alike on hosts without zone files
+
+	"github.com/go-logr/logr"
+
+	"github.com/npcnix/npcnix/cmd/exitcode"
+	"github.com/npcnix/npcnix/cmd/storeurl"
+	"github.com/npcnix/npcnix/cmd/version"
+	"github.com/npcnix/npcnix/config"
+	"github.com/npcnix/npcnix/nixos/local"
+	"github.com/npcnix/npcnix/reconciler"
+	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/store/archive"
+)
+
+// What the loop adds to the host's own policy.
+const (
+	minBackoff = 5 * time.Second
+	maxBackoff = 2 * time.Minute
+	jitter     = 0.5
+	// maxSpread bounds the wait before the first look, which differs from host to host.
+	maxSpread = 30 * time.Second
+)
+
+// options are the command line.
+type options struct {
+	once, version bool
+	root, config  string
+	flags         config.ReconcilerConfig
+}
+
+func parse(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("npcnix-reconciler", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	f.BoolVar(&o.once, "once", false, "observe and act until nothing can be done now, write the status, and exit: 0 ready, 3 not ready, 4 waiting for policy")
+	f.StringVar(&o.root, "root", "/", "directory that stands for /: profile, /run, /boot and state are below it; only systems marked with the file npcnix-root are activated there")
+	f.StringVar(&o.config, "config", "", "configuration file (default /etc/npcnix/reconciler.yaml, NPCNIX_CONFIG)")
+	f.StringVar(&o.flags.Store, "store", "", "store URL: s3://bucket/prefix?region=… or file:///path (NPCNIX_STORE)")
+	f.StringVar(&o.flags.Host, "host", "", "name under which the host is declared (default: its host name, NPCNIX_HOST)")
+	f.StringVar(&o.flags.StateDir, "state-dir", "", "directory of the agent's state (default /var/lib/npcnix below the root, NPCNIX_STATE_DIR)")
+	f.StringVar(&o.flags.Log.Format, "log-format", "", "json or console (default json)")
+	f.StringVar(&o.flags.Log.Level, "log-level", "", "info or debug (default info)")
+	f.BoolVar(&o.version, "version", false, "print the version and exit")
+	f.Usage = func() {
+		_, _ = fmt.Fprintf(stderr, "Keep this NixOS host at its declared state.\n\nUsage: npcnix-reconciler [flags]\n\nSIGTERM ends it after what must not be cut off; SIGHUP makes it look now.\n\nFlags:\n")
+		f.PrintDefaults()
+	}
+	if err := f.Parse(args); err != nil {
+		return o, err //nolint:wrapcheck // printed by the flag set
+	}
+	if f.NArg() > 0 {
+		err := fmt.Errorf("unexpected argument %q", f.Arg(0))
+		_, _ = fmt.Fprintln(stderr, "npcnix-reconciler:", err)
+		return o, err
+	}
+	return o, nil
+}
+
+// run is the program without its process.
+func run(ctx context.Context, args []string, getenv config.Getenv, stdout, stderr io.Writer) int {
+	o, err := parse(args, stderr)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitcode.OK
+	case err != nil:
+		return exitcode.BadUsage
+	case o.version:
+		_, _ = fmt.Fprintln(stdout, version.Long("npcnix-reconciler"))
+		return exitcode.OK
+	}
+	complain := func(code int, err error) int {
+		_, _ = fmt.Fprintln(stderr, "npcnix-reconciler:", err)
+		return code
+	}
+	if o.root, err = filepath.Abs(o.root); err != nil {
+		return complain(exitcode.BadUsage, err)
+	}
+	c, err := config.LoadReconciler(o.root, o.config, o.flags, getenv)
+	if err != nil {
+		return complain(exitcode.BadUsage, err)
+	}
+	log := newLog(c.Log, stderr)
+	r, code, err := build(ctx, o.root, c, getenv, log)
+	if err != nil {
+		return complain(code, err)
+	}
+	if o.once {
+		outcome, err := r.Once(ctx)
+		if err != nil {
+			log.Error(err, "Could not reconcile", "host", c.Host)
+		}
+		return onceCode(outcome, err)
+	}
+	if err := serve(ctx, r, c.Host, log); err != nil {
+		return complain(exitcode.Internal, err)
+	}
+	return exitcode.Ready
+}
+
+// build wires the reconciler to this machine and its store.
+func build(ctx context.Context, root string, c *config.ReconcilerConfig, getenv config.Getenv, log logr.Logger) (*host.Reconciler, int, error) {
+	store, err := storeurl.Open(ctx, c.Store)
+	if err != nil {
+		return nil, exitcode.BadUsage, fmt.Errorf("open store: %w", err)
+	}
+	cache := getenv("CACHE_DIRECTORY") // systemd's, may name several
+	if cache, _, _ = strings.Cut(cache, ":"); cache == "" {
+		cache = filepath.Join(c.StateDir, "cache")
+	}
+	machine, err := local.New(local.Options{Root: root, StateDir: c.StateDir, CacheDir: cache})
+	if err != nil {
+		return nil, exitcode.BadUsage, err //nolint:wrapcheck // says what is wrong
+	}
+	r, err := host.New(host.Options{
+		Host: c.Host, Store: store, Observer: machine, Builder: machine, Activator: machine,
+		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: archive.DefaultLimits(),
+		Version: version.String(), Now: time.Now, NewID: newID, Log: log,
+	})
+	return r, exitcode.Internal, err //nolint:wrapcheck // says what is wrong
+}
+
+// newID names an attempt: sortable by time, and unique.
+func newID() string {
+	return strings.ToLower(time.Now().UTC().Format("20060102t150405") + "-" + rand.Text()[:6])
+}
+
+func onceCode(o host.Outcome, err error) int {
+	switch {
+	case err != nil:
+		return exitcode.Internal
+	case o.Decision.Ready:
+		return exitcode.Ready
+	case o.Decision.Waiting:
+		return exitcode.Waiting
+	default:
+		return exitcode.NotReady
+	}
+}
+
+// serve reconciles until ctx ends. SIGHUP makes it look now.
+func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger) error {
+	loop, err := reconciler.New(r.Reconcile, reconciler.Options{
+		Workers: 1, MinBackoff: minBackoff, MaxBackoff: maxBackoff, Jitter: jitter, Rand: mathrand.Float64, Log: log,
+	})
+	if err != nil {
+		return err //nolint:wrapcheck // says what is wrong
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	go func() {
+		for {
+			select {
+			case <-hangup:
+				loop.Add(name)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	first := spread(name)
+	if r.Interrupted() {
+		first = 0
+	}
+	log.Info("Started", "host", name, "version", version.String(), "firstLookIn", first.String())
+	loop.AddAfter(name, first)
+	loop.Run(ctx)
+	log.Info("Stopped", "host", name)
+	return nil
+}
+
+// spread is a host's own part of maxSpread, so that a fleet that starts at
+// once does not look at once.
+func spread(name string) time.Duration {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(name)) // a hash never fails
+	return maxSpread * time.Duration(h.Sum32()%1000) / 1000
+}

@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/document"
+)
+
+func (c *cli) applyCommand() *cobra.Command {
+	var path string
+	var dryRun bool
+	cmd := &cobra.Command{
+		Use:   "apply -f FILE|DIR|-",
+		Short: "Declare hosts: write HostSpecs and HostOverrides to the store",
+		Long: "Validate every document first, and write none if any is wrong. What is in the store\n" +
+			"already is not written again. Comments are kept: aws s3 sync of the same files to\n" +
+			"hosts/ is as good.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.apply(cmd.Context(), path, dryRun) },
+	}
+	fileFlag(cmd, &path)
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
+	return cmd
+}
+
+func fileFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "filename", "f", "", "file, flat directory of <name>.yaml files, or - for standard input (required)")
+	if err := cmd.MarkFlagRequired("filename"); err != nil {
+		panic(err) // the flag is defined above
+	}
+}
+
+func (c *cli) apply(ctx context.Context, path string, dryRun bool) error {
+	manifests, err := c.readManifests(path)
+	if err != nil {
+		return err
+	}
+	keys := make([]string, len(manifests))
+	for i, m := range manifests {
+		if keys[i], err = applyKey(m); err != nil {
+			return err
+		}
+	}
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	suffix := ""
+	if dryRun {
+		suffix = " (dry run)"
+	}
+	for i, m := range manifests {
+		done, err := applyOne(ctx, s, keys[i], m.doc, dryRun)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m, err)
+		}
+		if err := c.print("%s %s%s", m, done, suffix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyKey returns where operators write a document, or refuses those that
+// others write.
+func applyKey(m manifest) (string, error) {
+	switch m.kind {
+	case v1alpha1.KindHostSpec:
+		return store.HostSpecKey(m.name), nil
+	case v1alpha1.KindHostOverride:
+		return store.OverrideKey(m.name), nil
+	case v1alpha1.KindRemote:
+		return "", fmt.Errorf("%w: %s: a Remote is written by npcnix push", errRefused, m)
+	default:
+		return "", fmt.Errorf("%w: %s: a %s is written by its host alone", errRefused, m, m.kind)
+	}
+}
+
+func applyOne(ctx context.Context, s store.Store, key string, doc codec.Document, dryRun bool) (done string, err error) {
+	present, err := document.Read(ctx, s, key, "")
+	// A directory is made by the first write; a missing bucket says so again then.
+	missing := errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrBucketNotFound)
+	switch {
+	case missing:
+		done = "created"
+	case err != nil && !errors.Is(err, store.ErrTooLarge):
+		return "", err //nolint:wrapcheck // says operation and key
+	default:
+		done = "configured"
+		same, err := codec.Equal(doc, codec.Document{Source: key, Raw: present.Data})
+		if err == nil && same {
+			return "unchanged", nil
+		}
+	}
+	if dryRun {
+		return done, nil
+	}
+	_, err = s.Put(ctx, key, bytes.NewReader(doc.Raw), store.PutOptions{IfAbsent: missing, IfMatch: present.ETag})
+	return done, err //nolint:wrapcheck // says operation and key
+}
+
+func (c *cli) validateCommand() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "validate -f FILE|DIR|-",
+		Short: "Check documents without a store",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			manifests, err := c.readManifests(path)
+			if err != nil {
+				return err
+			}
+			for _, m := range manifests {
+				if err := c.print("%s valid", m); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	fileFlag(cmd, &path)
+	return cmd
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/store"
+)
+
+func isUnreadable(err error) bool { return errors.Is(err, errUnreadable) }
+
+func (c *cli) describeCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "describe", Short: "Tell everything about a host or a remote", Args: cobra.NoArgs}
+	cmd.AddCommand(
+		&cobra.Command{
+			Use: "host NAME", Short: "Tell what a host shall run, what it runs, and why", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error { return c.describeHost(cmd.Context(), args[0]) },
+		},
+		&cobra.Command{
+			Use: "remote NAME", Short: "Tell what a remote consists of, and its history", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error { return c.describeRemote(cmd.Context(), args[0]) },
+		},
+	)
+	return cmd
+}
+
+// description collects lines of "Name:  value".
+type description struct{ lines []string }
+
+func (d *description) add(name, value string) {
+	if name != "" {
+		name += ":"
+	}
+	if value != "" {
+		d.lines = append(d.lines, fmt.Sprintf("%-14s %s", name, strings.ReplaceAll(strings.TrimSpace(printable(value)), "\n", "\n               ")))
+	}
+}
+
+func (d *description) print(w io.Writer) error {
+	if _, err := fmt.Fprintln(w, strings.Join(d.lines, "\n")); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
+
+func (c *cli) describeHost(ctx context.Context, name string) error {
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	f, err := c.readFleet(ctx, s, []string{name})
+	if err != nil {
+		return err
+	}
+	h := f.hosts[0]
+	if h.view.Spec == nil && h.view.LastSeen == nil && h.view.Override == nil && !h.specUnreadable {
+		return fmt.Errorf("host %s: %w in the store", name, errNotFound)
+	}
+	var d description
+	status, reason, message := h.ready(c.now())
+	d.add("Name", name)
+	d.add("Labels", labelText(h.view.Metadata.Labels))
+	d.add("Ready", fmt.Sprintf("%s (%s)", status, reason))
+	d.add("Message", message)
+	if h.view.LastSeen != nil {
+		d.add("Seen", c.when(h.view.LastSeen.Time))
+	}
+	d.add("Remote", h.remote())
+	generation, revision := h.running()
+	d.add("Runs", strings.TrimSpace(number(generation)+" "+revision))
+	if h.view.Status != nil {
+		c.describeStatus(&d, h.view.Status)
+	}
+	return d.print(c.out)
+}
+
+func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
+	if s.Desired != nil {
+		d.add("Desired", s.Desired.Toplevel)
+		d.add("Attribute", s.Desired.FlakeAttribute)
+	}
+	if s.System != nil {
+		d.add("Running", s.System.Current)
+		d.add("Profile", s.System.Profile)
+		d.add("Boot default", s.System.BootDefault)
+		d.add("Booted", s.System.Booted)
+		d.add("NixOS", s.System.NixOSVersion)
+	}
+	if a := s.LastAttempt; a != nil {
+		d.add("Last attempt", fmt.Sprintf("%s: number %d at generation %d: %s %s", c.when(a.StartedAt.Time), a.Attempt, a.RemoteGeneration, a.Outcome, a.Reason))
+		d.add("", a.Message)
+	}
+	if s.NextAttemptAt != nil {
+		d.add("Next attempt", c.when(s.NextAttemptAt.Time))
+	}
+	d.add("Agent", s.Agent.Version+", Nix "+s.Agent.NixVersion)
+	for _, cond := range s.Conditions {
+		if notAsWished(cond) {
+			d.add("Condition", fmt.Sprintf("%s is %s (%s) since %s", cond.Type, cond.Status, cond.Reason, c.when(cond.LastTransitionTime.Time)))
+			d.add("", cond.Message)
+		}
+	}
+}
+
+// notAsWished reports whether a condition is worth telling: most are wished to
+// be True, the others to be False.
+func notAsWished(c meta.Condition) bool {
+	switch c.Type {
+	case v1alpha1.ConditionReady:
+		return false // told at the top
+	case v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionSuspended,
+		v1alpha1.ConditionRebootRequired, v1alpha1.ConditionClockSkewed:
+		return c.Status != meta.False
+	default:
+		return c.Status != meta.True
+	}
+}
+
+func (c *cli) describeRemote(ctx context.Context, name string) error {
+	s, err := c.open(ctx)
+	if err != nil {
+		return err
+	}
+	remotes, err := c.readRemotes(ctx, s, []string{name})
+	if err != nil {
+		return err
+	}
+	if len(remotes) == 0 {
+		return fmt.Errorf("%w: remote %s cannot be understood", errRefused, name)
+	}
+	r := remotes[0]
+	var d description
+	d.add("Name", name)
+	d.add("Labels", labelText(r.Metadata.Labels))
+	d.add("Generation", number(r.Metadata.Generation))
+	d.add("Published", c.when(r.Spec.PublishedAt.Time))
+	d.add("By", r.Spec.PublishedBy)
+	if src := r.Spec.Source; src != nil {
+		d.add("Repository", src.Repository)
+		d.add("Revision", src.Revision)
+		if src.Dirty {
+			d.add("Dirty", "yes, the tree is that of no commit")
+		}
+		d.add("Lock file", src.FlakeLockDigest)
+	}
+	d.add("Archive", fmt.Sprintf("%s, %d bytes", r.Spec.Archive.Digest, r.Spec.Archive.Size))
+	d.add("NAR hash", r.Spec.Archive.NarHash)
+	followers, err := c.followers(ctx, s, name)
+	if err != nil {
+		return err
+	}
+	d.add("Followed by", strings.Join(followers, ", "))
+	for info, err := range s.List(ctx, store.HistoryPrefix(name)) {
+		if err != nil {
+			return err //nolint:wrapcheck // says operation and key
+		}
+		if generation, ok := store.Generation(name, info.Key); ok {
+			d.add("History", fmt.Sprintf("generation %d, until %s", generation, c.when(info.LastModified)))
+		}
+	}
+	return d.print(c.out)
+}
+
+func labelText(labels map[string]string) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(labels)) {
+		parts = append(parts, k+"="+labels[k])
+	}
+	return strings.Join(parts, ",")
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/document"
+)
+
+const (
+	// readers is how many documents are read at a time.
+	readers = 32
+	// silence is how long a host may be silent: three heartbeats.
+	silence = 15 * time.Minute
+)
+
+// fleet is what the store says of all hosts.
+type fleet struct{ hosts []fleetHost }
+
+// fleetHost is one host: its view, and what the view cannot say.
+type fleetHost struct {
+	view           v1alpha1.Host
+	specUnreadable bool
+}
+
+// readFleet reads the union of the declared and the reporting hosts, sorted by
+// name; of the named ones only, if any are named.
+func (c *cli) readFleet(ctx context.Context, s store.Store, names []string) (fleet, error) {
+	seen := map[string]bool{}
+	if len(names) > 0 {
+		for _, name := range names {
+			seen[name] = true
+		}
+	} else {
+		for _, prefix := range []string{store.HostSpecs, store.Statuses} {
+			if err := c.listNames(ctx, s, prefix, seen); err != nil {
+				return fleet{}, err
+			}
+		}
+	}
+	f := fleet{hosts: make([]fleetHost, len(seen))}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(readers)
+	for i, name := range slices.Sorted(maps.Keys(seen)) {
+		group.Go(func() (err error) {
+			f.hosts[i], err = c.readHost(ctx, s, name)
+			return err
+		})
+	}
+	return f, group.Wait() //nolint:wrapcheck // each says operation and key
+}
+
+// listNames adds the names of the documents below a prefix.
+func (c *cli) listNames(ctx context.Context, s store.Store, prefix string, names map[string]bool) error {
+	for info, err := range s.List(ctx, prefix) {
+		if errors.Is(err, store.ErrBucketNotFound) {
+			return fmt.Errorf("list %s: %w", prefix, err)
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // says operation and key
+		}
+		name, ok := store.Name(prefix, info.Key)
+		if !ok || name == "kustomization" {
+			c.note("left out %s, which is no host's document", info.Key)
+			continue
+		}
+		names[name] = true
+	}
+	return nil
+}
+
+func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHost, error) {
+	h := fleetHost{view: v1alpha1.Host{
+		TypeMeta: meta.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.KindHost},
+		Metadata: meta.ObjectMeta{Name: name},
+	}}
+	spec, _, err := get[v1alpha1.HostSpec](ctx, c, s, store.HostSpecKey(name), v1alpha1.KindHostSpec)
+	if errors.Is(err, errUnreadable) {
+		h.specUnreadable, err = true, nil
+	}
+	if err != nil {
+		return h, err
+	}
+	override, _, err := get[v1alpha1.HostOverride](ctx, c, s, store.OverrideKey(name), v1alpha1.KindHostOverride)
+	if err != nil && !errors.Is(err, errUnreadable) {
+		return h, err
+	}
+	status, info, err := get[v1alpha1.HostStatus](ctx, c, s, store.StatusKey(name), v1alpha1.KindHostStatus)
+	if err != nil && !errors.Is(err, errUnreadable) {
+		return h, err
+	}
+	if status != nil {
+		h.view.Metadata, h.view.Status = status.Metadata, &status.Status
+		h.view.Metadata.Name = name
+	}
+	if info.Key != "" {
+		h.view.LastSeen = new(meta.NewTime(info.LastModified))
+	}
+	if override != nil {
+		h.view.Override = &override.Spec
+	}
+	if spec != nil { // what is declared beats what was reported
+		h.view.Metadata, h.view.Spec = spec.Metadata, &spec.Spec
+		h.view.Metadata.Name = name
+	}
+	return h, nil
+}
+
+// errUnreadable is returned for a document that cannot be understood; the
+// person was told.
+var errUnreadable = errors.New("unreadable document")
+
+// get reads a document for showing it; one that is not there is nil.
+func get[T any](ctx context.Context, c *cli, s store.Store, key, kind string) (*T, store.Info, error) {
+	obj, raw, err := document.Get[T](ctx, s, key, kind)
+	var invalid *codec.InvalidError
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return nil, store.Info{}, nil
+	case errors.As(err, &invalid), errors.Is(err, store.ErrTooLarge):
+		c.note("%v", err)
+		return nil, raw.Info, errUnreadable
+	default:
+		return obj, raw.Info, err //nolint:wrapcheck // says operation and key
+	}
+}
+
+// ready judges the host as its status says, or Unknown where it has said
+// nothing for too long.
+func (h fleetHost) ready(now time.Time) (status meta.ConditionStatus, reason, message string) {
+	switch {
+	case h.view.LastSeen == nil:
+		return meta.Unknown, "NoStatus", "The host has never reported."
+	case h.view.Status == nil:
+		return meta.Unknown, "StatusUnreadable", "The host's status cannot be understood by this version of npcnix."
+	case now.Sub(h.view.LastSeen.Time) > silence:
+		return meta.Unknown, "Silent", "Unknown since " + h.view.LastSeen.UTC().Format(time.RFC3339) + "; the host has not reported for three heartbeats."
+	}
+	c := meta.FindCondition(h.view.Status.Conditions, v1alpha1.ConditionReady)
+	if c == nil {
+		return meta.Unknown, "NoStatus", "The host's status has no condition Ready."
+	}
+	return c.Status, c.Reason, c.Message
+}
+
+// remote returns the remote that the host follows.
+func (h fleetHost) remote() string {
+	switch {
+	case h.view.Spec != nil:
+		return h.view.Spec.Remote
+	case h.view.Status != nil && h.view.Status.Observed.Remote != nil:
+		return h.view.Status.Observed.Remote.Name
+	default:
+		return ""
+	}
+}
+
+// running returns the remote generation and the revision that the host runs:
+// what it observed if that is in force, else that of the attempt which brought
+// its running system into force. Both are empty where a person switched it.
+func (h fleetHost) running() (generation int64, revision string) {
+	s := h.view.Status
+	if s == nil {
+		return 0, ""
+	}
+	if r := s.Observed.Remote; r != nil && meta.IsTrue(s.Conditions, v1alpha1.ConditionReady) {
+		return r.Generation, v1alpha1.FullRevision(r.Revision, r.Dirty)
+	}
+	attempts := s.History
+	if s.LastAttempt != nil {
+		attempts = append([]v1alpha1.Attempt{*s.LastAttempt}, attempts...)
+	}
+	for _, a := range attempts {
+		if a.InForce() && s.System != nil && a.Target == s.System.Current {
+			return a.RemoteGeneration, a.Revision
+		}
+	}
+	return 0, ""
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+)
+
+// manifest is a valid document as its author wrote it.
+type manifest struct {
+	doc  codec.Document
+	kind string
+	name string
+}
+
+// String names the document as kubectl does: hostspec/web-1.
+func (m manifest) String() string { return strings.ToLower(m.kind) + "/" + m.name }
+
+// readManifests reads the documents of a file, a directory, or standard input
+// (-), and returns all their problems together.
+func (c *cli) readManifests(path string) ([]manifest, error) {
+	if path == "-" {
+		data, err := io.ReadAll(io.LimitReader(c.in, codec.MaxDocumentSize+1))
+		if err != nil {
+			return nil, fmt.Errorf("read standard input: %w", err)
+		}
+		return readStream("-", data)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
+	}
+	if info.IsDir() {
+		return c.readDirectory(path)
+	}
+	data, err := readFile(path, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	return readStream(path, data)
+}
+
+func readFile(path string, size int64) ([]byte, error) {
+	if size > codec.MaxDocumentSize {
+		return nil, fmt.Errorf("%s: %w", path, codec.ErrTooLarge)
+	}
+	data, err := os.ReadFile(path) //nolint:gosec // named by the operator
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
+	}
+	return data, nil
+}
+
+// readDirectory reads a flat directory of <name>.yaml files. What else lies
+// there is left out with a note; a nested directory is an error, because a
+// sync to the store would make keys of it that no host reads.
+func (c *cli) readDirectory(dir string) ([]manifest, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
+	}
+	var all []manifest
+	var problems []codec.Problem
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), "."):
+			continue
+		case e.IsDir():
+			problems = append(problems, codec.Problem{Source: path, Message: "a directory of documents is flat; apply this one by itself, or move its files up"})
+			continue
+		case filepath.Ext(e.Name()) != ".yaml" || e.Name() == "kustomization.yaml":
+			c.note("left out %s, which is not <name>.yaml", path)
+			continue
+		}
+		found, err := c.readEntry(path, strings.TrimSuffix(e.Name(), ".yaml"))
+		var invalid *codec.InvalidError
+		switch {
+		case errors.As(err, &invalid):
+			problems = append(problems, invalid.Problems...)
+		case errors.Is(err, codec.ErrTooLarge):
+			problems = append(problems, codec.Problem{Source: path, Message: codec.ErrTooLarge.Error()})
+		case err != nil:
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	if len(problems) > 0 {
+		return nil, &codec.InvalidError{Problems: problems}
+	}
+	return all, nil
+}
+
+// readEntry reads a file of a directory: its documents must have its name.
+func (c *cli) readEntry(path, name string) ([]manifest, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("read documents: %w", err)
+	}
+	data, err := readFile(path, info.Size())
+	if err != nil {
+		return nil, err
+	}
+	if foreign(path, data) {
+		c.note("left out %s, which is not a document of npcnix", path)
+		return nil, nil
+	}
+	found, err := readStream(path, data)
+	if err != nil {
+		return nil, err
+	}
+	var problems []codec.Problem
+	for _, m := range found {
+		if m.name != name {
+			problems = append(problems, codec.Problem{
+				Source: path, Line: m.doc.Line + 1, Path: "metadata.name",
+				Message: fmt.Sprintf("is %s, but the file is named for %s; hosts look for <name>.yaml", m.name, name),
+			})
+		}
+	}
+	if len(problems) > 0 {
+		return nil, &codec.InvalidError{Problems: problems}
+	}
+	return found, nil
+}
+
+// foreign reports whether every document of a stream says that it is another program's.
+func foreign(source string, data []byte) bool {
+	docs, err := codec.Split(source, data)
+	if err != nil || len(docs) == 0 {
+		return false
+	}
+	for _, doc := range docs {
+		t, err := codec.TypeOf(doc)
+		if err != nil || t.APIVersion == "" || strings.HasPrefix(t.APIVersion, "npcnix") {
+			return false
+		}
+	}
+	return true
+}
+
+// readStream decodes every document of a stream strictly.
+func readStream(source string, data []byte) ([]manifest, error) {
+	docs, err := codec.Split(source, data)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // names the source
+	}
+	if len(docs) == 0 {
+		docs = []codec.Document{{Source: source}} // says that it is empty
+	}
+	var all []manifest
+	var problems []codec.Problem
+	for _, doc := range docs {
+		m, err := decode(doc)
+		var invalid *codec.InvalidError
+		if errors.As(err, &invalid) {
+			problems = append(problems, invalid.Problems...)
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		m.doc.Raw = append(bytes.TrimSpace(m.doc.Raw), '\n')
+		all = append(all, m)
+	}
+	if len(problems) > 0 {
+		return nil, &codec.InvalidError{Problems: problems}
+	}
+	return all, nil
+}
+
+// decode decodes a document by its own kind.
+func decode(doc codec.Document) (manifest, error) {
+	t, err := codec.TypeOf(doc)
+	if err != nil {
+		return manifest{}, err //nolint:wrapcheck // an *InvalidError says source and line
+	}
+	var object meta.ObjectMeta
+	switch t.Kind {
+	case v1alpha1.KindHostSpec:
+		object, err = metaOf(doc, t.Kind, func(o *v1alpha1.HostSpec) meta.ObjectMeta { return o.Metadata })
+	case v1alpha1.KindHostOverride:
+		object, err = metaOf(doc, t.Kind, func(o *v1alpha1.HostOverride) meta.ObjectMeta { return o.Metadata })
+	case v1alpha1.KindRemote:
+		object, err = metaOf(doc, t.Kind, func(o *v1alpha1.Remote) meta.ObjectMeta { return o.Metadata })
+	case v1alpha1.KindHostStatus:
+		object, err = metaOf(doc, t.Kind, func(o *v1alpha1.HostStatus) meta.ObjectMeta { return o.Metadata })
+	default:
+		return manifest{}, &codec.InvalidError{Problems: []codec.Problem{{
+			Source: doc.Source, Line: doc.Line + 1, Path: "kind",
+			Message: fmt.Sprintf("found %q, expected HostSpec or HostOverride", t.Kind),
+		}}}
+	}
+	return manifest{doc: doc, kind: t.Kind, name: object.Name}, err
+}
+
+func metaOf[T any](doc codec.Document, kind string, of func(*T) meta.ObjectMeta) (meta.ObjectMeta, error) {
+	obj, err := codec.DecodeStrict[T](doc, kind)
+	if err != nil {
+		return meta.ObjectMeta{}, err //nolint:wrapcheck // an *InvalidError says source and line
+	}
+	return of(obj), nil
+}
