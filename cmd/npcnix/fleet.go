@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -63,9 +62,6 @@ func (c *cli) readFleet(ctx context.Context, s store.Store, names []string) (fle
 // listNames adds the names of the documents below a prefix.
 func (c *cli) listNames(ctx context.Context, s store.Store, prefix string, names map[string]bool) error {
 	for info, err := range s.List(ctx, prefix) {
-		if errors.Is(err, store.ErrBucketNotFound) {
-			return fmt.Errorf("list %s: %w", prefix, err)
-		}
 		if err != nil {
 			return err //nolint:wrapcheck // says operation and key
 		}

@@ -66,7 +66,7 @@ func Update(ctx context.Context, s store.Store, key string, change Change) error
 			return errors.Join(lost, err)
 		}
 		raw, err := Read(ctx, s, key, "")
-		missing := errors.Is(err, store.ErrNotFound)
+		missing := absent(err)
 		if err != nil && !missing {
 			return errors.Join(lost, err)
 		}
@@ -92,6 +92,12 @@ func Update(ctx context.Context, s store.Store, key string, change Change) error
 		written = next
 	}
 	return fmt.Errorf("update %s: %w: lost against other writers %d times", key, store.ErrConflict, maxUpdates)
+}
+
+// absent reports whether an object is not there, or nothing at all: a
+// directory is made by the first write, and a bucket says again that it is missing.
+func absent(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrBucketNotFound)
 }
 
 // pause waits before a further try, longer and at random.

@@ -77,7 +77,7 @@ func upload(ctx context.Context, s store.Store, p Publication) error {
 			return nil
 		case err == nil:
 			opts.IfAbsent = false
-		case !errors.Is(err, store.ErrNotFound) && !errors.Is(err, store.ErrAccessDenied):
+		case !absent(err) && !errors.Is(err, store.ErrAccessDenied):
 			return err //nolint:wrapcheck // the store says operation and key
 		}
 	}
