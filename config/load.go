@@ -25,11 +25,11 @@ func load[T any](path, kind string, named bool) (*T, error) {
 	if info.Size() > codec.MaxDocumentSize {
 		return nil, fmt.Errorf("read configuration %s: %w", path, codec.ErrTooLarge)
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // named by the operator
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return codec.DecodeStrict[T](codec.Document{Source: path, Raw: data}, kind) //nolint:wrapcheck // says file, line and field
+	return codec.DecodeStrict[T](codec.Document{Source: path, Raw: data}, kind)
 }
 
 // first returns the first value that is not empty.

@@ -3,6 +3,7 @@ package reconciler_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -49,12 +50,12 @@ func record(t *testing.T, opts reconciler.Options, d time.Duration, f reconciler
 
 func equal(t *testing.T, got []time.Duration, seconds ...float64) {
 	t.Helper()
-	ok := len(got) == len(seconds)
-	for i := range min(len(got), len(seconds)) {
-		ok = ok && got[i] == time.Duration(seconds[i]*float64(time.Second))
+	var want []time.Duration
+	for _, s := range seconds {
+		want = append(want, time.Duration(s*float64(time.Second)))
 	}
-	if !ok {
-		t.Errorf("calls at %v, want %v s", got, seconds)
+	if !slices.Equal(got, want) {
+		t.Errorf("calls at %v, want %v", got, want)
 	}
 }
 

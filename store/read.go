@@ -16,7 +16,7 @@ const maxResumes = 3
 func Open(ctx context.Context, s Store, key string, opts GetOptions) (*Object, error) {
 	obj, err := s.Get(ctx, key, opts)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // drivers say operation and key
+		return nil, err
 	}
 	want := obj.Size - opts.Offset
 	if opts.Length > 0 {
@@ -28,7 +28,7 @@ func Open(ctx context.Context, s Store, key string, opts GetOptions) (*Object, e
 		get: func(offset, length int64) (io.ReadCloser, error) {
 			obj, err := s.Get(ctx, key, GetOptions{IfMatch: info.ETag, Offset: offset, Length: length})
 			if err != nil {
-				return nil, err //nolint:wrapcheck // drivers say operation and key
+				return nil, err
 			}
 			return obj.Body, nil
 		},

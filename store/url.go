@@ -73,19 +73,23 @@ func parseS3(raw string) (Location, error) {
 		}
 		loc.Prefix = prefix + "/"
 	}
-	query, err := url.ParseQuery(u.RawQuery)
+	return loc, loc.setAll(u.RawQuery)
+}
+
+func (l *Location) setAll(query string) error {
+	parameters, err := url.ParseQuery(query)
 	if err != nil {
-		return Location{}, errors.New("s3 store URL has malformed parameters, " + forms)
+		return errors.New("s3 store URL has malformed parameters, " + forms)
 	}
-	for name, values := range query {
+	for name, values := range parameters {
 		if len(values) != 1 || values[0] == "" {
-			return Location{}, errors.New("s3 store URL's parameters need one value each, " + forms)
+			return errors.New("s3 store URL's parameters need one value each, " + forms)
 		}
-		if err := loc.set(name, values[0]); err != nil {
-			return Location{}, err
+		if err := l.set(name, values[0]); err != nil {
+			return err
 		}
 	}
-	return loc, nil
+	return nil
 }
 
 func (l *Location) set(name, value string) error {

@@ -3,6 +3,7 @@ package codec
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -131,9 +132,7 @@ func fieldsOf(t reflect.Type) map[string]reflect.Type {
 		switch {
 		case name == "-":
 		case f.Anonymous && name == "":
-			for k, v := range fieldsOf(f.Type) {
-				fields[k] = v
-			}
+			maps.Copy(fields, fieldsOf(f.Type))
 		default:
 			fields[name] = f.Type
 		}

@@ -48,6 +48,7 @@ func (p *positions) walk(n *yaml.Node, path string, inMap bool) {
 		for i, e := range n.Content {
 			p.walk(e, path+"["+strconv.Itoa(i)+"]", false)
 		}
+	case yaml.DocumentNode, yaml.ScalarNode, yaml.AliasNode: // nothing below them has a path
 	}
 }
 

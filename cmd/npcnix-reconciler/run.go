@@ -73,31 +73,38 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	return o, nil
 }
 
+// world is what a process has around it.
+type world struct {
+	getenv         config.Getenv
+	now            func() time.Time
+	stdout, stderr io.Writer
+}
+
 // run is the program without its process.
-func run(ctx context.Context, args []string, getenv config.Getenv, stdout, stderr io.Writer) int {
-	o, err := parse(args, stderr)
+func run(ctx context.Context, args []string, w world) int {
+	o, err := parse(args, w.stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitcode.OK
 	case err != nil:
 		return exitcode.BadUsage
 	case o.version:
-		_, _ = fmt.Fprintln(stdout, version.Long("npcnix-reconciler"))
+		_, _ = fmt.Fprintln(w.stdout, version.Long("npcnix-reconciler"))
 		return exitcode.OK
 	}
 	complain := func(code int, err error) int {
-		_, _ = fmt.Fprintln(stderr, "npcnix-reconciler:", err)
+		_, _ = fmt.Fprintln(w.stderr, "npcnix-reconciler:", err)
 		return code
 	}
 	if o.root, err = filepath.Abs(o.root); err != nil {
 		return complain(exitcode.BadUsage, err)
 	}
-	c, err := config.LoadReconciler(o.root, o.config, o.flags, getenv)
+	c, err := config.LoadReconciler(o.root, o.config, o.flags, w.getenv)
 	if err != nil {
 		return complain(exitcode.BadUsage, err)
 	}
-	log := newLog(c.Log, stderr)
-	r, code, err := build(ctx, o.root, c, getenv, log)
+	log := newLog(c.Log, w.stderr)
+	r, code, err := w.build(ctx, o.root, c, log)
 	if err != nil {
 		return complain(code, err)
 	}
@@ -115,30 +122,30 @@ func run(ctx context.Context, args []string, getenv config.Getenv, stdout, stder
 }
 
 // build wires the reconciler to this machine and its store.
-func build(ctx context.Context, root string, c *config.ReconcilerConfig, getenv config.Getenv, log logr.Logger) (*host.Reconciler, int, error) {
+func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfig, log logr.Logger) (*host.Reconciler, int, error) {
 	store, err := storeurl.Open(ctx, c.Store)
 	if err != nil {
 		return nil, exitcode.BadUsage, fmt.Errorf("open store: %w", err)
 	}
-	cache := getenv("CACHE_DIRECTORY") // systemd's, may name several
+	cache := w.getenv("CACHE_DIRECTORY") // systemd's, may name several
 	if cache, _, _ = strings.Cut(cache, ":"); cache == "" {
 		cache = filepath.Join(c.StateDir, "cache")
 	}
 	machine, err := local.New(local.Options{Root: root, StateDir: c.StateDir, CacheDir: cache})
 	if err != nil {
-		return nil, exitcode.BadUsage, err //nolint:wrapcheck // says what is wrong
+		return nil, exitcode.BadUsage, err
 	}
 	r, err := host.New(host.Options{
 		Host: c.Host, Store: store, Observer: machine, Builder: machine, Activator: machine,
 		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: archive.DefaultLimits(),
-		Version: version.String(), Now: time.Now, NewID: newID, Log: log,
+		Version: version.String(), Now: w.now, NewID: w.newID, Log: log,
 	})
-	return r, exitcode.Internal, err //nolint:wrapcheck // says what is wrong
+	return r, exitcode.Internal, err
 }
 
 // newID names an attempt: sortable by time, and unique.
-func newID() string {
-	return strings.ToLower(time.Now().UTC().Format("20060102t150405") + "-" + rand.Text()[:6])
+func (w world) newID() string {
+	return strings.ToLower(w.now().UTC().Format("20060102t150405") + "-" + rand.Text()[:6])
 }
 
 func onceCode(o host.Outcome, err error) int {
@@ -160,7 +167,7 @@ func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger
 		Workers: 1, MinBackoff: minBackoff, MaxBackoff: maxBackoff, Jitter: jitter, Rand: mathrand.Float64, Log: log,
 	})
 	if err != nil {
-		return err //nolint:wrapcheck // says what is wrong
+		return err
 	}
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)

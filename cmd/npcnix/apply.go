@@ -92,7 +92,7 @@ func applyOne(ctx context.Context, s store.Store, key string, doc codec.Document
 	case missing:
 		done = "created"
 	case err != nil && !errors.Is(err, store.ErrTooLarge):
-		return "", err //nolint:wrapcheck // says operation and key
+		return "", err
 	default:
 		done = "configured"
 		same, err := codec.Equal(doc, codec.Document{Source: key, Raw: present.Data})
@@ -104,7 +104,7 @@ func applyOne(ctx context.Context, s store.Store, key string, doc codec.Document
 		return done, nil
 	}
 	_, err = s.Put(ctx, key, bytes.NewReader(doc.Raw), store.PutOptions{IfAbsent: missing, IfMatch: present.ETag})
-	return done, err //nolint:wrapcheck // says operation and key
+	return done, err
 }
 
 func (c *cli) validateCommand() *cobra.Command {

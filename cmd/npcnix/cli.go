@@ -99,7 +99,7 @@ func (c *cli) command() *cobra.Command {
 func (c *cli) open(ctx context.Context) (store.Store, error) { //nolint:ireturn // which one is the point
 	url, err := config.LoadStore(c.flags, c.getenv)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says what to do
+		return nil, err
 	}
 	s, err := storeurl.Open(ctx, url)
 	if err != nil {

@@ -52,7 +52,7 @@ func (c *cli) deleteHost(ctx context.Context, name string, purge bool) error {
 			err = s.Delete(ctx, key)
 		}
 		if err != nil {
-			return err //nolint:wrapcheck // says operation and key
+			return err
 		}
 		deleted++
 	}

@@ -61,10 +61,10 @@ func (c *cli) describeHost(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	h := f.hosts[0]
-	if h.view.Spec == nil && h.view.LastSeen == nil && h.view.Override == nil && !h.specUnreadable {
-		return fmt.Errorf("host %s: %w in the store", name, errNotFound)
+	if err := f.check(); err != nil {
+		return err
 	}
+	h := f.hosts[0]
 	var d description
 	status, reason, message := h.ready(c.now())
 	d.add("Name", name)
@@ -161,7 +161,7 @@ func (c *cli) describeRemote(ctx context.Context, name string) error {
 	d.add("Followed by", strings.Join(followers, ", "))
 	for info, err := range s.List(ctx, store.HistoryPrefix(name)) {
 		if err != nil {
-			return err //nolint:wrapcheck // says operation and key
+			return err
 		}
 		if generation, ok := store.Generation(name, info.Key); ok {
 			d.add("History", fmt.Sprintf("generation %d, until %s", generation, c.when(info.LastModified)))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -59,11 +60,21 @@ func (c *cli) readFleet(ctx context.Context, s store.Store, names []string) (fle
 	return f, group.Wait() //nolint:wrapcheck // each says operation and key
 }
 
+// check returns errNotFound if the store has nothing of one of the hosts.
+func (f fleet) check() error {
+	for _, h := range f.hosts {
+		if h.view.Spec == nil && h.view.LastSeen == nil && h.view.Override == nil && !h.specUnreadable {
+			return fmt.Errorf("host %s: %w in the store", h.view.Metadata.Name, errNotFound)
+		}
+	}
+	return nil
+}
+
 // listNames adds the names of the documents below a prefix.
 func (c *cli) listNames(ctx context.Context, s store.Store, prefix string, names map[string]bool) error {
 	for info, err := range s.List(ctx, prefix) {
 		if err != nil {
-			return err //nolint:wrapcheck // says operation and key
+			return err
 		}
 		name, ok := store.Name(prefix, info.Key)
 		if !ok || name == "kustomization" {
@@ -127,7 +138,7 @@ func get[T any](ctx context.Context, c *cli, s store.Store, key, kind string) (*
 		c.note("%v", err)
 		return nil, raw.Info, errUnreadable
 	default:
-		return obj, raw.Info, err //nolint:wrapcheck // says operation and key
+		return obj, raw.Info, err
 	}
 }
 

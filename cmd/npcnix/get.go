@@ -65,10 +65,8 @@ func (c *cli) getHosts(ctx context.Context, names []string, o getOptions) error 
 	if err != nil {
 		return err
 	}
-	for _, h := range f.hosts {
-		if h.view.Spec == nil && h.view.LastSeen == nil && h.view.Override == nil && !h.specUnreadable {
-			return fmt.Errorf("host %s: %w in the store", h.view.Metadata.Name, errNotFound)
-		}
+	if err := f.check(); err != nil {
+		return err
 	}
 	hosts := slices.DeleteFunc(f.hosts, func(h fleetHost) bool { return !selector.Matches(labels.Set(h.view.Metadata.Labels)) })
 	switch o.output {

@@ -24,7 +24,7 @@ func (g git) run(ctx context.Context, args ...string) (out string, ok bool, err 
 		Env: run.Environ([]string{"PATH", "HOME", "XDG_CONFIG_HOME", "GIT_CEILING_DIRECTORIES", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"}, "LC_ALL=C"),
 	})
 	if err != nil {
-		return "", false, err //nolint:wrapcheck // names the program
+		return "", false, err
 	}
 	if result.ExitCode != 0 {
 		return strings.TrimSpace(string(result.Stderr)), false, nil

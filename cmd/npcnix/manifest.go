@@ -52,7 +52,7 @@ func readFile(path string, size int64) ([]byte, error) {
 	if size > codec.MaxDocumentSize {
 		return nil, fmt.Errorf("%s: %w", path, codec.ErrTooLarge)
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // named by the operator
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}
@@ -151,7 +151,7 @@ func foreign(source string, data []byte) bool {
 func readStream(source string, data []byte) ([]manifest, error) {
 	docs, err := codec.Split(source, data)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // names the source
+		return nil, err
 	}
 	if len(docs) == 0 {
 		docs = []codec.Document{{Source: source}} // says that it is empty
@@ -160,8 +160,7 @@ func readStream(source string, data []byte) ([]manifest, error) {
 	var problems []codec.Problem
 	for _, doc := range docs {
 		m, err := decode(doc)
-		var invalid *codec.InvalidError
-		if errors.As(err, &invalid) {
+		if invalid, ok := errors.AsType[*codec.InvalidError](err); ok {
 			problems = append(problems, invalid.Problems...)
 			continue
 		}
@@ -181,7 +180,7 @@ func readStream(source string, data []byte) ([]manifest, error) {
 func decode(doc codec.Document) (manifest, error) {
 	t, err := codec.TypeOf(doc)
 	if err != nil {
-		return manifest{}, err //nolint:wrapcheck // an *InvalidError says source and line
+		return manifest{}, err
 	}
 	var object meta.ObjectMeta
 	switch t.Kind {
@@ -205,7 +204,7 @@ func decode(doc codec.Document) (manifest, error) {
 func metaOf[T any](doc codec.Document, kind string, of func(*T) meta.ObjectMeta) (meta.ObjectMeta, error) {
 	obj, err := codec.DecodeStrict[T](doc, kind)
 	if err != nil {
-		return meta.ObjectMeta{}, err //nolint:wrapcheck // an *InvalidError says source and line
+		return meta.ObjectMeta{}, err
 	}
 	return of(obj), nil
 }

@@ -49,7 +49,7 @@ func (c *cli) pack(ctx context.Context, dir, out string, include []string) (err 
 	defer func() { _ = file.Cleanup() }() // nothing is left to clean after success
 	sum, err := archive.Pack(file, s.root, s.paths)
 	if err != nil {
-		return err //nolint:wrapcheck // says what was packed
+		return err
 	}
 	if err := file.CloseAtomicallyReplace(); err != nil {
 		return fmt.Errorf("write archive: %w", err)

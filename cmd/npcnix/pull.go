@@ -66,10 +66,10 @@ func findGeneration(ctx context.Context, s store.Store, remote string, generatio
 	case err == nil && (generation == 0 || generation == pointer.Metadata.Generation):
 		return pointer, nil
 	case generation == 0 || (err != nil && !errors.Is(err, store.ErrNotFound)):
-		return nil, err //nolint:wrapcheck // says operation and key
+		return nil, err
 	}
 	old, _, err := document.Get[v1alpha1.Remote](ctx, s, store.HistoryKey(remote, generation), v1alpha1.KindRemote)
-	return old, err //nolint:wrapcheck // says operation and key
+	return old, err
 }
 
 // unpackInto fetches, verifies and unpacks beside dir, and moves the complete
@@ -87,14 +87,14 @@ func (c *cli) unpackInto(ctx context.Context, s store.Store, dir string, pointer
 		return fmt.Errorf("pull: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	file, err := os.Create(filepath.Join(temp, "archive")) //nolint:gosec // in our own directory
+	file, err := os.Create(filepath.Join(temp, "archive"))
 	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	a, limits := pointer.Spec.Archive, archive.DefaultLimits()
 	if err := archive.Fetch(ctx, s, file, a.Digest, a.Size, limits); err != nil {
-		return err //nolint:wrapcheck // says what was fetched
+		return err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("pull: %w", err)
@@ -126,7 +126,7 @@ func unpackVerified(r io.Reader, tree string, pointer *v1alpha1.Remote, limits a
 		modified = time.Unix(src.LastModified, 0)
 	}
 	if err := archive.Unpack(r, root, modified, limits); err != nil {
-		return err //nolint:wrapcheck // says what was unpacked
+		return err
 	}
-	return archive.CheckNarHash(root, pointer.Spec.Archive.NarHash) //nolint:wrapcheck // says what was hashed
+	return archive.CheckNarHash(root, pointer.Spec.Archive.NarHash)
 }

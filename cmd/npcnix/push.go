@@ -75,7 +75,7 @@ func (c *cli) push(ctx context.Context, path string, o pushOptions) (err error) 
 	p.Spec.PublishedAt = meta.NewTime(c.now())
 	done, err := document.Publish(ctx, s, p)
 	if err != nil {
-		return err //nolint:wrapcheck // says what was published
+		return err
 	}
 	word := "published"
 	if done.Unchanged {
@@ -102,7 +102,7 @@ func (c *cli) fromDirectory(ctx context.Context, dir string, include []string, s
 
 // fromArchive takes an archive as it is, after unpacking it as a host would.
 func fromArchive(path string, spec *v1alpha1.RemoteSpec) (_ *os.File, err error) {
-	file, err := os.Open(path) //nolint:gosec // named by the operator
+	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("push: %w", err)
 	}
@@ -145,7 +145,7 @@ func inspect(r io.Reader, limits archive.Limits, src *v1alpha1.Source) (narHash 
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	if err := archive.Unpack(r, root, time.Unix(1, 0), limits); err != nil {
-		return "", err //nolint:wrapcheck // says what was unpacked
+		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "flake.nix")); err != nil {
 		return "", fmt.Errorf("%w: the archive has no flake.nix at its top", errRefused)
@@ -153,5 +153,5 @@ func inspect(r io.Reader, limits archive.Limits, src *v1alpha1.Source) (narHash 
 	if lock, err := root.ReadFile("flake.lock"); err == nil {
 		src.FlakeLockDigest = codec.Digest(lock)
 	}
-	return archive.NarHash(root) //nolint:wrapcheck // says what was hashed
+	return archive.NarHash(root)
 }

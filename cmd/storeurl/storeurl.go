@@ -14,10 +14,10 @@ import (
 func Open(ctx context.Context, url string) (store.Store, error) { //nolint:ireturn // which one is the point
 	loc, err := store.ParseURL(url)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says that it is the URL
+		return nil, err
 	}
 	if loc.Dir != "" {
 		return file.New(loc.Dir), nil
 	}
-	return s3.New(ctx, loc) //nolint:wrapcheck // says that it is the AWS configuration
+	return s3.New(ctx, loc)
 }

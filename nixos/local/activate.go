@@ -75,8 +75,8 @@ func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start %s: %w", a.Action, err), output.Close())
 	}
-	defer func() { _ = lock.Close() }()                                           // stc holds it now, or nobody
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil { //nolint:gosec // descriptors are small
+	defer func() { _ = lock.Close() }() // stc holds it now, or nobody
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return errors.Join(fmt.Errorf("start %s: run %s is under way already: %w", a.Action, a.ID, err), output.Close())
 	}
 	process, err := run.Start(run.Command{
@@ -147,8 +147,8 @@ func (m *Machine) awaitForeign(ctx context.Context, id string) (nixos.Result, er
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
 		return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
 	}
-	_ = lock.Close()                                       // the run is over
-	data, err := os.ReadFile(filepath.Join(dir, "result")) //nolint:gosec // in the state directory
+	_ = lock.Close() // the run is over
+	data, err := os.ReadFile(filepath.Join(dir, "result"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nixos.Result{How: "ended while no agent was there to take its result", Output: m.outputTail(id)}, nil
 	}

@@ -43,7 +43,7 @@ func (m *Machine) nix(ctx context.Context, limit time.Duration, program string, 
 	if total, ok := memory(); ok && total < smallMemory {
 		env = append(env, "GC_INITIAL_HEAP_SIZE=1M", "GC_FREE_SPACE_DIVISOR=10")
 	}
-	return run.Run(ctx, run.Command{Path: program, Args: args, Env: env, Limit: limit}) //nolint:wrapcheck // names the program
+	return run.Run(ctx, run.Command{Path: program, Args: args, Env: env, Limit: limit})
 }
 
 // experimental comes before each subcommand of nix.

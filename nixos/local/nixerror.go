@@ -2,6 +2,7 @@ package local
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/npcnix/npcnix/apis/meta"
@@ -109,9 +110,9 @@ func plain(s string) string {
 // decisive returns the last error block that is more than a summary of others.
 func decisive(stderr string) string {
 	blocks := errorBlocks(stderr)
-	for i := len(blocks) - 1; i >= 0; i-- {
-		if !matches(summary, headline(blocks[i])) && !matches(summaryNew, blocks[i]) {
-			return blocks[i]
+	for _, block := range slices.Backward(blocks) {
+		if !matches(summary, headline(block)) && !matches(summaryNew, block) {
+			return block
 		}
 	}
 	if len(blocks) > 0 {

@@ -88,7 +88,7 @@ func specialisation(desired, running string) string {
 }
 
 func firstLine(path string) string {
-	data, err := os.ReadFile(path) //nolint:gosec // below a store path
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return ""
 	}

@@ -300,11 +300,11 @@ func (r *Reconciler) stc(ctx context.Context, action nixos.Action, toplevel stri
 	id := runID(r.journal.Attempt.ID, action)
 	err := r.opts.Activator.Start(ctx, nixos.Activation{ID: id, Toplevel: toplevel, Action: action, Limit: limit})
 	if err != nil {
-		return nixos.Result{}, err //nolint:wrapcheck // says what was started
+		return nixos.Result{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit+awaitSlack)
 	defer cancel()
-	return r.opts.Activator.Await(ctx, id) //nolint:wrapcheck // says what was awaited
+	return r.opts.Activator.Await(ctx, id)
 }
 
 func runID(attempt string, action nixos.Action) string { return attempt + "-" + string(action) }

@@ -56,7 +56,7 @@ func (r *Reconciler) build(ctx context.Context, p *pass) error {
 	if errors.Is(err, nixos.ErrRootNotSupported) {
 		return r.fail(p, plan.Permanent, v1alpha1.ReasonRootNotSupported, b.Toplevel+": "+err.Error())
 	}
-	return err //nolint:wrapcheck // says what was checked
+	return err
 }
 
 // source returns the directory of the verified flake.
@@ -88,18 +88,18 @@ func (r *Reconciler) source(ctx context.Context) (string, error) {
 }
 
 func (r *Reconciler) download(ctx context.Context, path string, a v1alpha1.Archive) (err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) //nolint:gosec // in the state directory
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("download archive: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return archive.Fetch(ctx, r.opts.Store, f, a.Digest, a.Size, r.opts.Limits) //nolint:wrapcheck // says what was fetched
+	return archive.Fetch(ctx, r.opts.Store, f, a.Digest, a.Size, r.opts.Limits)
 }
 
 // unpack unpacks the verified archive and compares the tree's NAR hash before
 // Nix sees it.
 func (r *Reconciler) unpack(download, dir string, pub *v1alpha1.Remote) (err error) {
-	f, err := os.Open(download) //nolint:gosec // in the state directory
+	f, err := os.Open(download)
 	if err != nil {
 		return fmt.Errorf("unpack archive: %w", err)
 	}
@@ -117,9 +117,9 @@ func (r *Reconciler) unpack(download, dir string, pub *v1alpha1.Remote) (err err
 		modified = src.LastModified
 	}
 	if err := archive.Unpack(f, root, time.Unix(modified, 0), r.opts.Limits); err != nil {
-		return err //nolint:wrapcheck // says what was unpacked
+		return err
 	}
-	return archive.CheckNarHash(root, pub.Spec.Archive.NarHash) //nolint:wrapcheck // says what was hashed
+	return archive.CheckNarHash(root, pub.Spec.Archive.NarHash)
 }
 
 // sourceFailed gives a failed fetch its class.

@@ -65,7 +65,7 @@ func (k *known) look(ctx context.Context, s store.Store, key string) (data []byt
 		*k = known{key: key, etag: raw.ETag, present: true, modified: raw.LastModified}
 		return make([]byte, codec.MaxDocumentSize+1), true, nil
 	case err != nil:
-		return nil, false, err //nolint:wrapcheck // the store says operation and key
+		return nil, false, err
 	}
 	*k = known{key: key, etag: raw.ETag, present: true, modified: raw.LastModified}
 	return raw.Data, true, nil
@@ -77,8 +77,10 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 	data, changed, err := d.spec.look(ctx, r.opts.Store, store.HostSpecKey(r.opts.Host))
 	if errors.Is(err, store.ErrAccessDenied) {
 		d.accepted, d.spec = nil, known{}
-		d.specProblem = &plan.Problem{Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
-			Message: "There is no HostSpec for this host, or its credentials do not allow to read it: " + err.Error()}
+		d.specProblem = &plan.Problem{
+			Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
+			Message: "There is no HostSpec for this host, or its credentials do not allow to read it: " + err.Error(),
+		}
 		return nil
 	}
 	if err != nil || !changed {
@@ -86,8 +88,10 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 	}
 	if !d.spec.present {
 		d.accepted = nil
-		d.specProblem = &plan.Problem{Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
-			Message: fmt.Sprintf("There is no %s in the store. The host keeps what it runs; apply a HostSpec to go on.", d.spec.key)}
+		d.specProblem = &plan.Problem{
+			Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
+			Message: fmt.Sprintf("There is no %s in the store. The host keeps what it runs; apply a HostSpec to go on.", d.spec.key),
+		}
 		return nil
 	}
 	accepted, problem := acceptSpec(d.spec, data, r.opts.Host)
@@ -156,7 +160,7 @@ func (r *Reconciler) lastGoodPath() string {
 // understood and the agent was restarted.
 func (r *Reconciler) keepLastGood(data []byte) error {
 	path := r.lastGoodPath()
-	if old, err := os.ReadFile(path); err == nil && string(old) == string(data) { //nolint:gosec // in the state directory
+	if old, err := os.ReadFile(path); err == nil && string(old) == string(data) {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -197,8 +201,10 @@ func (r *Reconciler) observeOverride(ctx context.Context, _ *pass) error {
 	}
 	d.overrideProblem = nil
 	if d.override.present {
-		d.overrideProblem = &plan.Problem{Reason: v1alpha1.ReasonNotSupported, Stalled: true,
-			Message: notSupportedMessage([]string{"the HostOverride " + d.override.key})}
+		d.overrideProblem = &plan.Problem{
+			Reason: v1alpha1.ReasonNotSupported, Stalled: true,
+			Message: notSupportedMessage([]string{"the HostOverride " + d.override.key}),
+		}
 	}
 	return nil
 }
@@ -223,10 +229,18 @@ func (r *Reconciler) observeRemote(ctx context.Context, _ *pass) error {
 		return err
 	}
 	if !d.remote.present {
-		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteNotFound, Stalled: true,
-			Message: fmt.Sprintf("Remote %s is not in the store. Publish it with npcnix push --remote %s.", name, name)}
+		d.remoteProblem = &plan.Problem{
+			Reason: v1alpha1.ReasonRemoteNotFound, Stalled: true,
+			Message: fmt.Sprintf("Remote %s is not in the store. Publish it with npcnix push --remote %s.", name, name),
+		}
 		return nil
 	}
+	d.acceptRemote(name, data)
+	return nil
+}
+
+// acceptRemote decodes a Remote, leniently: machines write it.
+func (d *documents) acceptRemote(name string, data []byte) {
 	doc := codec.Document{Source: d.remote.key, Raw: data}
 	remote, err := codec.DecodeLenient[v1alpha1.Remote](doc, v1alpha1.KindRemote)
 	if err == nil && remote.Metadata.Name != name {
@@ -237,13 +251,12 @@ func (r *Reconciler) observeRemote(ctx context.Context, _ *pass) error {
 	}
 	if err != nil {
 		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteInvalid, Message: err.Error(), Stalled: true}
-		return nil
+		return
 	}
 	if d.remoteDigest != d.remote.digest || d.publication == nil { // else uploaded again, and no change
 		d.remoteDigest, d.remoteETag = d.remote.digest, d.remote.etag
 	}
 	d.publication, d.remoteProblem = remote, nil
-	return nil
 }
 
 // newest is when any of the documents was last written.

@@ -118,7 +118,7 @@ func (w *world) publish(flake string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // only read
 	var buf bytes.Buffer
 	sum, err := archive.Pack(&buf, root, []string{"flake.nix"})
 	if err != nil {
@@ -798,8 +798,8 @@ func TestAgentThatWasKilledInASwitchTriesAgain(t *testing.T) {
 	w.publish("web 1")
 	func() {
 		defer func() {
-			if r := recover(); r != killed {
-				t.Errorf("recovered %v", r)
+			if err, ok := recover().(error); !ok || !errors.Is(err, killed) {
+				t.Errorf("recovered %v", err)
 			}
 		}()
 		w.pass()

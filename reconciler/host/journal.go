@@ -102,7 +102,7 @@ func loadJournal(stateDir string) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read journal %s: %w", path, err)
 	}
-	data, err := os.ReadFile(path) //nolint:gosec // in the state directory
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
@@ -132,7 +132,7 @@ func saveJournal(stateDir string, j *journal) error {
 	if err := renameio.WriteFile(journalPath(stateDir), append(data, '\n'), 0o600, renameio.WithTempDir(stateDir)); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
-	dir, err := os.Open(stateDir) //nolint:gosec // the state directory
+	dir, err := os.Open(stateDir)
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}

@@ -21,12 +21,12 @@ const machineIDKey = "npcnix.dev machine id"
 // machineID returns an id by which a host is told from its clone: a keyed hash
 // of the machine's own, or a random one kept in the state directory.
 func machineID(file, stateDir string) (string, error) {
-	data, err := os.ReadFile(file) //nolint:gosec // named by the configuration
+	data, err := os.ReadFile(file)
 	if id := bytes.TrimSpace(data); err == nil && len(id) == 32 {
 		return hashID(id), nil
 	}
 	own := filepath.Join(stateDir, "machine-id")
-	data, err = os.ReadFile(own) //nolint:gosec // in the state directory
+	data, err = os.ReadFile(own)
 	if err == nil && len(bytes.TrimSpace(data)) > 0 {
 		return hashID(bytes.TrimSpace(data)), nil
 	}

@@ -27,7 +27,7 @@ func (r *Reconciler) report(ctx context.Context, p *pass) error {
 	if r.bootID == "" {
 		id, err := r.opts.Observer.BootID(ctx)
 		if err != nil {
-			return err //nolint:wrapcheck // says what was read
+			return err
 		}
 		r.bootID = id
 	}

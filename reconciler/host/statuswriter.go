@@ -46,7 +46,7 @@ func (w *statusWriter) claim(ctx context.Context, now time.Time) error {
 		w.claimed, w.etag, w.data, w.last = true, "", nil, nil
 		return nil
 	case err != nil && !errors.Is(err, store.ErrTooLarge):
-		return err //nolint:wrapcheck // the store says operation and key
+		return err
 	}
 	status, err := codec.DecodeLenient[v1alpha1.HostStatus](codec.Document{Source: w.key, Raw: raw.Data}, v1alpha1.KindHostStatus)
 	if err != nil {
@@ -86,7 +86,7 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 }
 
 func (w *statusWriter) write(ctx context.Context, data []byte) (string, error) {
-	return w.store.Put(ctx, w.key, bytes.NewReader(data), store.PutOptions{IfAbsent: w.etag == "", IfMatch: w.etag}) //nolint:wrapcheck // says operation and key
+	return w.store.Put(ctx, w.key, bytes.NewReader(data), store.PutOptions{IfAbsent: w.etag == "", IfMatch: w.etag})
 }
 
 // resolve finds out who won: this very write, whose reply was lost; an earlier
@@ -107,7 +107,7 @@ func encodeStatus(status *v1alpha1.HostStatus) ([]byte, error) {
 	for {
 		data, err := codec.Encode(status)
 		if err != nil {
-			return nil, err //nolint:wrapcheck // says what was encoded
+			return nil, err
 		}
 		history := &status.Status.History
 		if len(data) <= v1alpha1.MaxStatusSize || len(*history) == 0 {

@@ -293,7 +293,9 @@ func flip(data []byte, at int) []byte {
 func TestArchivesOfOtherToolsUnpack(t *testing.T) {
 	t.Parallel()
 	entries := []entry{
-		dir("./"), {name: "./flake.nix", body: "{}", kind: tar.TypeReg, mode: 0o664}, {name: "./bin/run", kind: tar.TypeReg, mode: 0o775},
+		dir("./"),
+		{name: "./flake.nix", body: "{}", kind: tar.TypeReg, mode: 0o664},
+		{name: "./bin/run", kind: tar.TypeReg, mode: 0o775},
 		dir("./bin"), symlink("./l", "bin/run"), dir("./empty/"),
 	}
 	plain := append(tarball(t, entries), make([]byte, 9000)...) // tar pads to its block size
@@ -302,7 +304,7 @@ func TestArchivesOfOtherToolsUnpack(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	err = fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+	err = fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
 		info, statErr := root.Lstat(path)
 		got = append(got, path+" "+info.Mode().String())
 		return errors.Join(err, statErr)

@@ -22,7 +22,7 @@ func Fetch(ctx context.Context, s store.Store, w io.Writer, digest string, size 
 	key := store.ArchiveKey(digest)
 	obj, err := store.Open(ctx, s, key, store.GetOptions{})
 	if err != nil {
-		return err //nolint:wrapcheck // the store says operation and key
+		return err
 	}
 	defer func() { _ = obj.Body.Close() }() // read to its end or given up
 	if obj.Size != size {

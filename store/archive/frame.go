@@ -34,7 +34,7 @@ func (f *oneFrame) Read(p []byte) (int, error) {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return n, err //nolint:wrapcheck // a reader's own error
+	return n, err
 }
 
 // next finds out how long the next part is. It only peeks: Read passes it on.

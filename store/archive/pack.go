@@ -135,7 +135,7 @@ func (p *packer) file(name string) error {
 			err = errors.New("file changed while it was packed")
 		}
 		p.nar.endFile(info.Size())
-		return err //nolint:wrapcheck // wrapped by copyFile
+		return err
 	})
 }
 

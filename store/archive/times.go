@@ -25,7 +25,7 @@ func fixTimes(root *os.Root, modified time.Time) error {
 	if err != nil {
 		return err //nolint:wrapcheck // wrapped by the caller
 	}
-	return errors.Join(unix.UtimesNanoAt(int(dir.Fd()), ".", both, unix.AT_SYMLINK_NOFOLLOW), dir.Close()) //nolint:gosec // descriptors are small
+	return errors.Join(unix.UtimesNanoAt(int(dir.Fd()), ".", both, unix.AT_SYMLINK_NOFOLLOW), dir.Close())
 }
 
 // fixDir sets the times of the entries of one directory, those below first.
@@ -45,7 +45,7 @@ func fixDir(root *os.Root, name string, times []unix.Timespec) (err error) {
 				return err
 			}
 		}
-		if err := unix.UtimesNanoAt(int(dir.Fd()), e.Name(), times, unix.AT_SYMLINK_NOFOLLOW); err != nil { //nolint:gosec // descriptors are small
+		if err := unix.UtimesNanoAt(int(dir.Fd()), e.Name(), times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err //nolint:wrapcheck // wrapped by the caller
 		}
 	}

@@ -28,7 +28,7 @@ type Raw struct {
 // ifNoneMatch it returns store.ErrNotModified while the document has that ETag.
 func Read(ctx context.Context, s store.Store, key, ifNoneMatch string) (Raw, error) {
 	data, info, err := store.ReadAll(ctx, s, key, codec.MaxDocumentSize, store.GetOptions{IfNoneMatch: ifNoneMatch})
-	return Raw{Info: info, Data: data}, err //nolint:wrapcheck // the store says operation and key
+	return Raw{Info: info, Data: data}, err
 }
 
 // Get reads and leniently decodes the document at key.
@@ -38,7 +38,7 @@ func Get[T any](ctx context.Context, s store.Store, key, kind string) (*T, Raw, 
 		return nil, raw, err
 	}
 	obj, err := codec.DecodeLenient[T](codec.Document{Source: key, Raw: raw.Data}, kind)
-	return obj, raw, err //nolint:wrapcheck // an *InvalidError says source and line
+	return obj, raw, err
 }
 
 // Put encodes and writes the document at key and returns its ETag.
@@ -47,7 +47,7 @@ func Put(ctx context.Context, s store.Store, key string, obj any, opts store.Put
 	if err != nil {
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
-	return s.Put(ctx, key, bytes.NewReader(data), opts) //nolint:wrapcheck // the store says operation and key
+	return s.Put(ctx, key, bytes.NewReader(data), opts)
 }
 
 // Change makes the next bytes of a document out of the present ones, which are
@@ -59,39 +59,59 @@ type Change func(present []byte) (next []byte, err error)
 // document is read back: if it has our very bytes, the write was a success. After
 // maxUpdates lost races the error is store.ErrConflict.
 func Update(ctx context.Context, s store.Store, key string, change Change) error {
-	var written []byte
-	var lost error // what a write came to whose success is unknown
+	u := updater{store: s, key: key, change: change}
 	for try := range maxUpdates {
 		if err := pause(ctx, try); err != nil {
-			return errors.Join(lost, err)
+			return errors.Join(u.lost, err)
 		}
-		raw, err := Read(ctx, s, key, "")
-		missing := absent(err)
-		if err != nil && !missing {
-			return errors.Join(lost, err)
-		}
-		if written != nil && bytes.Equal(raw.Data, written) {
-			return nil
-		}
-		if lost != nil {
-			return lost
-		}
-		next, err := change(raw.Data)
-		if err != nil || next == nil {
+		if done, err := u.try(ctx); done || err != nil {
 			return err
 		}
-		_, err = s.Put(ctx, key, bytes.NewReader(next), store.PutOptions{IfAbsent: missing, IfMatch: raw.ETag})
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, store.ErrAccessDenied), errors.Is(err, store.ErrInvalidKey), errors.Is(err, store.ErrBucketNotFound):
-			return err //nolint:wrapcheck // the store says operation and key
-		case !errors.Is(err, store.ErrConflict):
-			lost = err
-		}
-		written = next
 	}
 	return fmt.Errorf("update %s: %w: lost against other writers %d times", key, store.ErrConflict, maxUpdates)
+}
+
+// updater is one Update.
+type updater struct {
+	store  store.Store
+	key    string
+	change Change
+	// written are the bytes of the last try, lost what it came to if its
+	// success is unknown.
+	written []byte
+	lost    error
+}
+
+// try reads, changes and writes once. It is not done after a conflict.
+func (u *updater) try(ctx context.Context) (done bool, err error) {
+	raw, err := Read(ctx, u.store, u.key, "")
+	missing := absent(err)
+	switch {
+	case err != nil && !missing:
+		return false, errors.Join(u.lost, err)
+	case u.written != nil && bytes.Equal(raw.Data, u.written):
+		return true, nil // it was a success
+	case u.lost != nil:
+		return false, u.lost
+	}
+	next, err := u.change(raw.Data)
+	if err != nil || next == nil {
+		return true, err
+	}
+	_, err = u.store.Put(ctx, u.key, bytes.NewReader(next), store.PutOptions{IfAbsent: missing, IfMatch: raw.ETag})
+	if err == nil || refused(err) {
+		return true, err
+	}
+	if !errors.Is(err, store.ErrConflict) {
+		u.lost = err
+	}
+	u.written = next
+	return false, nil
+}
+
+// refused reports whether the store answered that it did not write.
+func refused(err error) bool {
+	return errors.Is(err, store.ErrAccessDenied) || errors.Is(err, store.ErrInvalidKey) || errors.Is(err, store.ErrBucketNotFound)
 }
 
 // absent reports whether an object is not there, or nothing at all: a

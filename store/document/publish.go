@@ -78,7 +78,7 @@ func upload(ctx context.Context, s store.Store, p Publication) error {
 		case err == nil:
 			opts.IfAbsent = false
 		case !absent(err) && !errors.Is(err, store.ErrAccessDenied):
-			return err //nolint:wrapcheck // the store says operation and key
+			return err
 		}
 	}
 	if _, err := p.Archive.Seek(0, io.SeekStart); err != nil {
@@ -88,7 +88,7 @@ func upload(ctx context.Context, s store.Store, p Publication) error {
 	if errors.Is(err, store.ErrConflict) {
 		return nil // another pusher was faster with the same bytes
 	}
-	return err //nolint:wrapcheck // the store says operation and key
+	return err
 }
 
 // advance makes the next pointer out of the present one, and keeps that in the
@@ -117,7 +117,7 @@ func advance(ctx context.Context, s store.Store, p Publication, present []byte) 
 		Metadata: meta.ObjectMeta{Name: p.Remote, Generation: generation},
 		Spec:     p.Spec,
 	})
-	return Published{Generation: generation, Digest: p.Spec.Archive.Digest}, next, err //nolint:wrapcheck // says what was encoded
+	return Published{Generation: generation, Digest: p.Spec.Archive.Digest}, next, err
 }
 
 // nextAfterHistory returns the first generation of a remote without a pointer:
@@ -129,7 +129,7 @@ func nextAfterHistory(ctx context.Context, s store.Store, remote string, present
 	}
 	for info, err := range s.List(ctx, store.HistoryPrefix(remote)) {
 		if err != nil {
-			return 0, err //nolint:wrapcheck // the store says operation and key
+			return 0, err
 		}
 		if generation, ok := store.Generation(remote, info.Key); ok {
 			last = max(last, generation)
@@ -149,14 +149,14 @@ func Unpublish(ctx context.Context, s store.Store, remote string) error {
 	if err := keep(ctx, s, store.HistoryKey(remote, pointer.Metadata.Generation), raw.Data); err != nil {
 		return err
 	}
-	return s.Delete(ctx, key) //nolint:wrapcheck // the store says operation and key
+	return s.Delete(ctx, key)
 }
 
 // keep copies a superseded pointer to the history.
 func keep(ctx context.Context, s store.Store, key string, present []byte) error {
 	_, err := s.Put(ctx, key, bytes.NewReader(present), store.PutOptions{IfAbsent: true})
 	if !errors.Is(err, store.ErrConflict) {
-		return err //nolint:wrapcheck // the store says operation and key
+		return err
 	}
 	kept, err := Read(ctx, s, key, "")
 	if err != nil {

@@ -221,15 +221,8 @@ func (s *Store) write(body io.Reader) (temp, etag string, err error) {
 // replace moves the temporary file to its key if the preconditions hold. The
 // caller holds the lock.
 func (s *Store) replace(ctx context.Context, key, temp string, opts store.PutOptions) error {
-	if opts.IfAbsent || opts.IfMatch != "" {
-		info, err := s.Stat(ctx, key)
-		missing := errors.Is(err, store.ErrNotFound)
-		if err != nil && !missing {
-			return err
-		}
-		if opts.IfAbsent != missing || (opts.IfMatch != "" && info.ETag != opts.IfMatch) {
-			return store.ErrConflict
-		}
+	if err := s.precondition(ctx, key, opts); err != nil {
+		return err
 	}
 	path := s.path(key)
 	err := os.MkdirAll(filepath.Dir(path), 0o755) //nolint:gosec // readers are other users
@@ -252,6 +245,22 @@ func (s *Store) replace(ctx context.Context, key, temp string, opts store.PutOpt
 		return err //nolint:wrapcheck // classified by the caller
 	}
 	return s.syncDirs(filepath.Dir(path))
+}
+
+// precondition returns store.ErrConflict unless the object is as opts ask.
+func (s *Store) precondition(ctx context.Context, key string, opts store.PutOptions) error {
+	if !opts.IfAbsent && opts.IfMatch == "" {
+		return nil
+	}
+	info, err := s.Stat(ctx, key)
+	missing := errors.Is(err, store.ErrNotFound)
+	if err != nil && !missing {
+		return err
+	}
+	if opts.IfAbsent != missing || (opts.IfMatch != "" && info.ETag != opts.IfMatch) {
+		return store.ErrConflict
+	}
+	return nil
 }
 
 // syncDirs makes a rename in dir durable, and dir itself with its parents.

@@ -40,8 +40,7 @@ func classify(err error) error {
 	case "ObjectParentIsFile", "ExistingObjectIsDirectory":
 		return store.ErrInvalidKey
 	}
-	var response *smithyhttp.ResponseError
-	if errors.As(err, &response) {
+	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		switch response.HTTPStatusCode() {
 		case http.StatusNotModified:
 			return store.ErrNotModified
@@ -68,8 +67,7 @@ func classify(err error) error {
 }
 
 func code(err error) string {
-	var api smithy.APIError
-	if errors.As(err, &api) {
+	if api, ok := errors.AsType[smithy.APIError](err); ok {
 		return api.ErrorCode()
 	}
 	return ""

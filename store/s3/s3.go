@@ -80,7 +80,7 @@ func httpClient() *awshttp.BuildableClient {
 
 // retryer is the one layer that retries transport. Its token bucket is off: it
 // would starve a process that lives through a long outage.
-func retryer() aws.Retryer {
+func retryer() aws.Retryer { //nolint:ireturn // what WithRetryer takes
 	return retry.NewStandard(func(o *retry.StandardOptions) {
 		o.MaxAttempts = attempts
 		o.MaxBackoff = maxBackoff

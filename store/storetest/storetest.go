@@ -304,8 +304,8 @@ func testLongList(t *testing.T, s store.Store) {
 		}
 	}
 	seen := 0
-	for range s.List(t.Context(), "statuses/") { // stopping early is fine
-		if seen++; seen == 3 {
+	for _, err := range s.List(t.Context(), "statuses/") { // stopping early is fine
+		if seen++; seen == 3 || err != nil {
 			break
 		}
 	}
