@@ -1,0 +1,78 @@
+# npcnix: make help
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := $(CURDIR)/.cache/bin
+TEST_FLAGS ?=
+# What a fresh Debian machine lacks: Nix, a C compiler for the race detector, git, zstd.
+PACKAGES := nix-bin:nix gcc:cc libc6-dev:/usr/include/stdio.h git:git zstd:zstd
+
+# Nix as root, without a build group, a sandbox or the network: for the
+# demonstration and the tests alone. Their builders are the machine's own
+# /bin/sh, so every platform will do.
+define NIX_SETTINGS
+experimental-features = nix-command flakes
+sandbox = false
+build-users-group =
+substituters =
+extra-platforms = x86_64-linux aarch64-linux
+endef
+demo test soak: export NIX_CONFIG := $(NIX_SETTINGS)
+
+.PHONY: help
+help: ## show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: packages build ## three hosts from nothing to Ready and to a new revision, in a directory
+	@PATH="$(BIN):$$PATH" examples/demo.sh "$(CURDIR)/.cache/demo"
+
+.PHONY: test
+test: packages tools ## every test there is: unit, property, conformance, scripts, end to end
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m $(TEST_FLAGS) ./...
+
+.PHONY: soak
+soak: packages tools ## kill the agent at 100 seeded moments instead of 10
+	NPCNIX_SOAK=100 go test -count=1 -timeout 60m -v -run 'TestKilled' ./cmd/e2e
+
+.PHONY: lint
+lint: $(BIN)/golangci-lint ## the linter, and the layers that it holds
+	$(BIN)/golangci-lint run ./...
+
+.PHONY: fmt
+fmt: $(BIN)/golangci-lint ## format the code
+	$(BIN)/golangci-lint fmt ./...
+
+.PHONY: build
+build: ## both programs for this machine, in .cache/bin
+	CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/npcnix ./cmd/npcnix-reconciler
+
+.PHONY: cross
+cross: ## both programs for every platform, in .cache/dist
+	for os in linux darwin; do for arch in amd64 arm64; do \
+	  GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o .cache/dist/$$os-$$arch/ ./cmd/npcnix; \
+	  [ $$os = darwin ] || GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o .cache/dist/$$os-$$arch/ ./cmd/npcnix-reconciler; \
+	done; done
+
+.PHONY: golden
+golden: packages tools ## write the golden files anew
+	go test ./nixos/local ./nixos -update
+
+.PHONY: packages
+packages:
+	@tools/packages.sh $(PACKAGES)
+
+.PHONY: tools
+tools: $(BIN)/versitygw $(BIN)/golangci-lint ## the S3 server and the linter that the tests use
+
+$(BIN)/versitygw: tools/versitygw/go.mod
+	go -C tools/versitygw build -trimpath -buildvcs=false -o $@ github.com/versity/versitygw/cmd/versitygw
+
+$(BIN)/golangci-lint: tools/golangci-lint/go.mod
+	go -C tools/golangci-lint build -trimpath -buildvcs=false -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf .cache
