@@ -31,11 +31,12 @@ demo: packages build ## three hosts from nothing to Ready and to a new revision,
 
 .PHONY: test
 test: packages tools ## every test there is: unit, property, conformance, scripts, end to end
-	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m $(TEST_FLAGS) ./...
+	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -skip '^TestKilled' $(TEST_FLAGS) ./...
+	go test -count=1 -timeout 20m -v -run '^TestKilled' ./cmd/e2e
 
 .PHONY: soak
 soak: packages tools ## kill the agent at 100 seeded moments instead of 10
-	NPCNIX_SOAK=100 go test -count=1 -timeout 60m -v -run 'TestKilled' ./cmd/e2e
+	NPCNIX_SOAK=100 go test -count=1 -timeout 60m -v -run '^TestKilled' ./cmd/e2e
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## the linter, and the layers that it holds
