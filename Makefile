@@ -59,7 +59,7 @@ cross: ## both programs for every platform, in .cache/dist
 
 .PHONY: golden
 golden: packages tools ## write the golden files anew
-	go test ./nixos/local ./nixos -update
+	go test ./nixos -update
 
 .PHONY: packages
 packages:
