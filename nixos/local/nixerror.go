@@ -55,6 +55,7 @@ func classify(stderr string) failure {
 		return failure{kind: nixos.NixUnavailable, message: humanTail(stderr)}
 	}
 	head := headline(block)
+	block = withoutTrace(block)
 	f := failure{message: humanTail(block)}
 	switch {
 	case matches(builderHead, head):
@@ -85,7 +86,7 @@ func builderFailure(block string) (kind nixos.BuildFailure, fixedOutput string) 
 	case matches(killed, block):
 		return nixos.NixUnavailable, ""
 	case matches(network, block):
-		if drv := regexp.MustCompile(`/nix/store/[0-9a-z]{32}-[^'"!]*\.drv`).FindString(block); drv != "" {
+		if drv := regexp.MustCompile(`/[^'" !]*/[0-9a-z]{32}-[^'" !]*\.drv`).FindString(block); drv != "" {
 			return nixos.InputUnavailable, drv
 		}
 	}
@@ -157,6 +158,14 @@ func headline(block string) string {
 		}
 	}
 	return head
+}
+
+// withoutTrace returns the block from where its message begins.
+func withoutTrace(block string) string {
+	if at := regexp.MustCompile(`(?m)` + traced).FindStringIndex(block); at != nil && strings.TrimSpace(block[len("error:"):at[0]]) != "" {
+		return strings.TrimLeft(block[at[0]:], " ")
+	}
+	return block
 }
 
 // humanTail shortens what Nix printed to what a person needs: no traces'

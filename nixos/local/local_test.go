@@ -1,0 +1,187 @@
+package local_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/nixos/local"
+	"github.com/npcnix/npcnix/nixos/nixostest"
+)
+
+// newMachine returns an empty machine in a directory.
+func newMachine(t *testing.T, root string) *local.Machine {
+	t.Helper()
+	m, err := local.New(local.Options{Root: root, StateDir: filepath.Join(root, "state"), CacheDir: filepath.Join(root, "cache")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// flake writes the example's system with the host web.
+func flake(t *testing.T, dir, host string) {
+	t.Helper()
+	files := map[string]string{"flake.nix": `{ outputs = _: { nixosConfigurations.web = import ./system.nix "web" ` + host + `; }; }`}
+	for _, name := range []string{"system.nix", "switch-to-configuration.sh"} {
+		data, err := os.ReadFile("../../examples/flake/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = string(data)
+	}
+	for name, data := range files {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Unix(1, 0), time.Unix(1, 0)); err != nil { // as unpacking does
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chtimes(dir, time.Unix(1, 0), time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func build(t *testing.T, m *local.Machine, host string) string {
+	t.Helper()
+	dir := t.TempDir()
+	flake(t, dir, host)
+	toplevel, err := m.Build(t.Context(), nixos.BuildRequest{Dir: dir, Attribute: "web", OutLink: filepath.Join(t.TempDir(), "root"), Limit: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return toplevel
+}
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	nixostest.Run(t, nixostest.Local, nixostest.Harness{
+		New: func(t *testing.T) nixostest.Machine {
+			t.Helper()
+			return newMachine(t, t.TempDir())
+		},
+		Flake: func(t *testing.T, dir, motd string, marked bool) {
+			t.Helper()
+			flake(t, dir, fmt.Sprintf("{ motd = %q; demo = %v; }", motd, marked))
+		},
+	})
+}
+
+// An agent that is started while an earlier one's switch still runs waits for
+// it, and is not told a result that nobody took.
+func TestSwitchOutlivesItsAgent(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	first, second := newMachine(t, root), newMachine(t, root)
+	gate := filepath.Join(root, "gate")
+	toplevel := build(t, first, `{ activation = "while [ ! -e `+gate+` ]; do sleep 0.05; done"; }`)
+	a := nixos.Activation{ID: "one", Toplevel: toplevel, Action: nixos.ActionTest, Limit: time.Minute}
+	if err := first.Start(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Start(t.Context(), a); err == nil || !strings.Contains(err.Error(), "under way already") {
+		t.Errorf("second start: %v", err)
+	}
+	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if result, err := second.Await(short, "one"); err == nil {
+		t.Errorf("it was not waited for: %+v", result)
+	}
+	if err := os.WriteFile(gate, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	result, err := second.Await(t.Context(), "one")
+	if err != nil || result.Exited || !strings.Contains(result.How, "no agent was there") || !strings.Contains(result.Output, "activating the configuration") {
+		t.Errorf("%+v %v", result, err)
+	}
+	if got, err := first.Await(t.Context(), "one"); err != nil || !got.Exited {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestResultsOfRealRuns(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		host string
+		code int
+		how  string
+	}{
+		"activation fails":    {`{ activation = "exit 1"; }`, nixos.ExitActivationFailed, ""},
+		"unit fails":          {`{ failedUnits = [ "x.service" ]; }`, nixos.ExitUnitsFailed, ""},
+		"killed":              {`{ activation = "kill -KILL $PPID"; }`, -1, "ended by signal: killed"},
+		"longer than allowed": {`{ activation = "sleep 600"; }`, -1, "time limit reached: 1s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := newMachine(t, t.TempDir())
+			toplevel := build(t, m, c.host)
+			a := nixos.Activation{ID: "x", Toplevel: toplevel, Action: nixos.ActionTest, Limit: time.Minute}
+			if strings.HasPrefix(c.how, "time limit") {
+				a.Limit = time.Second
+			}
+			if err := m.Start(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			result, err := m.Await(t.Context(), "x")
+			if err != nil || result.ExitCode != c.code || !strings.Contains(result.How, c.how) || result.Exited != (c.how == "") {
+				t.Errorf("%+v %v", result, err)
+			}
+		})
+	}
+}
+
+func TestSpecialisationIsRecognised(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	m := newMachine(t, root)
+	parent, child := filepath.Join(root, "parent"), filepath.Join(root, "child")
+	for _, dir := range []string{filepath.Join(parent, "specialisation"), child, filepath.Join(root, "run")} {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for link, target := range map[string]string{parent + "/specialisation/gaming": child, root + "/run/current-system": child} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := m.Observe(t.Context(), parent)
+	if err != nil || got.Specialisation != "gaming" || !got.Runs(parent) || got.Runs("") {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestBootDefaultIsReadOnlyWhereItIsCertain(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ loader, entry, want string }{
+		"systemd-boot":  {"timeout 5\ndefault nixos-generation-7.conf\n", "title NixOS\noptions init=/nix/store/x-nixos-system/init loglevel=4\n", "/nix/store/x-nixos-system"},
+		"without .conf": {"default nixos-generation-7\n", "options init=/nix/store/x/init\n", "/nix/store/x"},
+		"a pattern":     {"default nixos-*\n", "options init=/nix/store/x/init\n", nixos.Unknown},
+		"saved":         {"default @saved\n", "options init=/nix/store/x/init\n", nixos.Unknown},
+		"no default":    {"timeout 5\n", "options init=/nix/store/x/init\n", nixos.Unknown},
+		"no init":       {"default nixos-generation-7.conf\n", "options quiet\n", nixos.Unknown},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			if err := os.MkdirAll(filepath.Join(root, "boot/loader/entries"), 0o750); err != nil {
+				t.Fatal(err)
+			}
+			for file, data := range map[string]string{"loader.conf": c.loader, "entries/nixos-generation-7.conf": c.entry} {
+				if err := os.WriteFile(filepath.Join(root, "boot/loader", file), []byte(data), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got, err := newMachine(t, root).Observe(t.Context(), ""); err != nil || got.BootDefault != c.want {
+				t.Errorf("boot default is %q, %v; want %q", got.BootDefault, err, c.want)
+			}
+		})
+	}
+}
