@@ -2,7 +2,6 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"path/filepath"
 	"strconv"
@@ -68,8 +67,8 @@ func parseS3(raw string) (Location, error) {
 	}
 	loc := Location{Bucket: u.Host}
 	if prefix := strings.Trim(u.Path, "/"); prefix != "" {
-		if err := ValidateKey(prefix); err != nil {
-			return Location{}, fmt.Errorf("s3 store URL's prefix: %w", err)
+		if ValidateKey(prefix) != nil {
+			return Location{}, errors.New("s3 store URL's prefix has empty or relative segments, or control characters")
 		}
 		loc.Prefix = prefix + "/"
 	}

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,8 @@ import (
 	"time"
 )
 
-// grace is the time between the polite and the final signal.
-const grace = 10 * time.Second
+// defaultGrace is the time between the polite and the final signal.
+const defaultGrace = 10 * time.Second
 
 // pipeDelay is how long a descendant may hold the output after the process ended.
 const pipeDelay = 2 * time.Second
@@ -43,6 +44,9 @@ type Command struct {
 	Stdin string
 	// Limit bounds the run; 0 leaves that to the context.
 	Limit time.Duration
+	// Grace is the time between SIGTERM and SIGKILL when the command is
+	// stopped; 0 is 10 s.
+	Grace time.Duration
 	// Output, if set, takes what the command prints instead of Result.
 	Output *os.File
 	// Inherit is passed to the command as descriptor 3 and following.
@@ -74,6 +78,7 @@ func Run(ctx context.Context, c Command) (Result, error) {
 type Process struct {
 	name   string
 	limit  time.Duration
+	grace  time.Duration
 	cmd    *exec.Cmd
 	stdout *head
 	stderr *tail
@@ -83,7 +88,10 @@ type Process struct {
 
 // Start starts the command. Its limit counts from Wait.
 func Start(c Command) (*Process, error) {
-	p := &Process{name: c.Path, limit: c.Limit, done: make(chan struct{}), stdout: &head{limit: maxStdout}, stderr: &tail{limit: maxStderr}}
+	p := &Process{
+		name: c.Path, limit: c.Limit, grace: cmp.Or(c.Grace, defaultGrace), done: make(chan struct{}),
+		stdout: &head{limit: maxStdout}, stderr: &tail{limit: maxStderr},
+	}
 	p.cmd = exec.Command(c.Path, c.Args...) //nolint:gosec,noctx // an argument vector; Wait takes the context
 	p.cmd.Env = c.Env
 	if c.Env == nil {
@@ -149,12 +157,12 @@ func (p *Process) result() Result {
 	return r
 }
 
-// stop ends the process: SIGTERM to its group, after grace SIGKILL, and SIGKILL
+// stop ends the process: SIGTERM to its group, after its grace SIGKILL, and SIGKILL
 // to every descendant that has gone into a group of its own, as Nix's builders do.
 func (p *Process) stop() {
 	family := descendants(p.cmd.Process.Pid)
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM) // it may just have ended
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(p.grace)
 	defer timer.Stop()
 	select {
 	case <-p.done:

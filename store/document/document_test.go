@@ -1,0 +1,345 @@
+package document_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/document"
+	"github.com/npcnix/npcnix/store/file"
+	"github.com/npcnix/npcnix/store/mem"
+)
+
+// errKilled is what a pusher sees that is killed: the act did, or did not,
+// reach the store, and nothing after it.
+var errKilled = errors.New("killed")
+
+// mortal is a store whose user is killed at one of its writes.
+type mortal struct {
+	store.Store
+
+	// acts is how many writes are left; the last one reaches the store if done.
+	acts int
+	done bool
+	dead bool
+}
+
+func (m *mortal) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
+	if m.dead {
+		return "", errKilled
+	}
+	if m.acts--; m.acts > 0 {
+		return m.Store.Put(ctx, key, body, opts)
+	}
+	m.dead = true
+	if m.done {
+		if _, err := m.Store.Put(ctx, key, body, opts); err != nil {
+			return "", err
+		}
+	}
+	return "", errKilled
+}
+
+func (m *mortal) Get(ctx context.Context, key string, opts store.GetOptions) (*store.Object, error) {
+	if m.dead {
+		return nil, errKilled
+	}
+	return m.Store.Get(ctx, key, opts)
+}
+
+func (m *mortal) Stat(ctx context.Context, key string) (store.Info, error) {
+	if m.dead {
+		return store.Info{}, errKilled
+	}
+	return m.Store.Stat(ctx, key)
+}
+
+func memory() store.Store { return mem.New(time.Now) }
+
+// tree is a publication of a tree; equal numbers are equal trees.
+func tree(n int) document.Publication {
+	body := fmt.Sprintf("archive %04d", n)
+	return document.Publication{
+		Remote: "prod", Archive: strings.NewReader(body),
+		Spec: v1alpha1.RemoteSpec{
+			PublishedAt: meta.NewTime(time.Unix(1763800000+int64(n), 0)),
+			Archive:     v1alpha1.Archive{Digest: codec.Digest([]byte(body)), Size: int64(len(body)), NarHash: fmt.Sprintf("sha256-%043d=", n)},
+		},
+	}
+}
+
+func publish(t *testing.T, s store.Store, n int) document.Published {
+	t.Helper()
+	done, err := document.Publish(t.Context(), s, tree(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+// check wants that pointer and history are complete and in order, that every
+// archive is there, and returns the number of generations.
+func check(t *testing.T, s store.Store) int64 {
+	t.Helper()
+	pointer, raw, err := document.Get[v1alpha1.Remote](t.Context(), s, "remotes/prod.yaml", "Remote")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := pointer.Metadata.Generation
+	documents := map[int64][]byte{last: raw.Data}
+	for info, err := range s.List(t.Context(), "history/prod/") {
+		if err != nil {
+			t.Fatal(err)
+		}
+		generation, ok := store.Generation("prod", info.Key)
+		if !ok || generation > last {
+			t.Errorf("history has %s, the pointer is at %d", info.Key, last)
+			continue
+		}
+		data, _, err := store.ReadAll(t.Context(), s, info.Key, 1<<20, store.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if known, ok := documents[generation]; ok && !bytes.Equal(known, data) {
+			t.Errorf("generation %d is not the same in history and pointer", generation)
+		}
+		documents[generation] = data
+	}
+	for g := int64(1); g <= last; g++ {
+		r, err := codec.DecodeStrict[v1alpha1.Remote](codec.Document{Raw: documents[g]}, "Remote")
+		if err != nil || r.Metadata.Generation != g {
+			t.Errorf("generation %d: %+v %v", g, r, err)
+			continue
+		}
+		if _, err := s.Stat(t.Context(), store.ArchiveKey(r.Spec.Archive.Digest)); err != nil {
+			t.Errorf("generation %d: %v", g, err)
+		}
+	}
+	return last
+}
+
+func TestPublishingCountsGenerationsAndKeepsHistory(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	for i := 1; i <= 3; i++ {
+		if done := publish(t, s, i); done.Generation != int64(i) || done.Unchanged || done.Digest != tree(i).Spec.Archive.Digest {
+			t.Errorf("publication %d: %+v", i, done)
+		}
+	}
+	if done := publish(t, s, 3); done.Generation != 3 || !done.Unchanged {
+		t.Errorf("unchanged: %+v", done)
+	}
+	if n := check(t, s); n != 3 {
+		t.Errorf("%d generations", n)
+	}
+	if _, err := s.Stat(t.Context(), "history/prod/0000000003.yaml"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an unchanged publication wrote history: %v", err)
+	}
+}
+
+func TestFirstPublicationWritesNoHistory(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	publish(t, s, 1)
+	for info := range s.List(t.Context(), "history/") {
+		t.Errorf("history has %s", info.Key)
+	}
+}
+
+// A pusher that is killed at any write, before or after it reached the store,
+// leaves the old or the new state, and the next push heals it.
+func TestKilledPusherIsHealedByTheNext(t *testing.T) {
+	t.Parallel()
+	for acts := 1; acts <= 3; acts++ { // archive, history, pointer
+		for _, done := range []bool{false, true} {
+			t.Run(fmt.Sprintf("write %d, reached the store: %v", acts, done), func(t *testing.T) {
+				t.Parallel()
+				s := memory()
+				publish(t, s, 1)
+				_, err := document.Publish(t.Context(), &mortal{Store: s, acts: acts, done: done}, tree(2))
+				if !errors.Is(err, errKilled) {
+					t.Errorf("error %v", err)
+				}
+				before := check(t, s)
+				if want := int64(1); before != want && (acts != 3 || !done || before != 2) {
+					t.Errorf("generation %d after the kill", before)
+				}
+				publish(t, s, 3)
+				if after := check(t, s); after != before+1 {
+					t.Errorf("generation %d after the next push, %d before", after, before)
+				}
+			})
+		}
+	}
+}
+
+// The fifth step: the archive was collected while it was being published.
+func TestArchiveThatVanishedIsUploadedAgain(t *testing.T) {
+	t.Parallel()
+	s := &vanishing{Store: memory()}
+	publish(t, s, 1)
+	if n := check(t, s); n != 1 {
+		t.Errorf("generation %d", n)
+	}
+}
+
+// vanishing deletes the archive when the pointer is written.
+type vanishing struct {
+	store.Store
+
+	once sync.Once
+}
+
+func (v *vanishing) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (etag string, err error) {
+	if strings.HasPrefix(key, store.Remotes) {
+		v.once.Do(func() { err = v.Store.Delete(ctx, store.ArchiveKey(tree(1).Spec.Archive.Digest)) })
+	}
+	if err != nil {
+		return "", err
+	}
+	return v.Store.Put(ctx, key, body, opts)
+}
+
+// forgetful loses the reply to a write that succeeded: with an error, or as the
+// SDK sees it when it tries again and finds its own success in the way.
+type forgetful struct {
+	store.Store
+
+	reply error
+	once  sync.Once
+}
+
+func (f *forgetful) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
+	etag, err := f.Store.Put(ctx, key, body, opts)
+	if err == nil && strings.HasPrefix(key, store.Remotes) {
+		f.once.Do(func() { err = f.reply })
+	}
+	return etag, err
+}
+
+func TestLostReplyIsNoSecondGeneration(t *testing.T) {
+	t.Parallel()
+	for _, reply := range []error{store.ErrConflict, errors.New("connection reset")} {
+		s := memory()
+		publish(t, s, 1)
+		done, err := document.Publish(t.Context(), &forgetful{Store: s, reply: reply}, tree(2))
+		if err != nil || done.Generation != 2 || done.Unchanged {
+			t.Errorf("%v: %+v %v", reply, done, err)
+		}
+		if n := check(t, s); n != 2 {
+			t.Errorf("%v: generation %d", reply, n)
+		}
+	}
+}
+
+func TestSixteenPushersAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]store.Store{"memory": memory(), "directory": file.New(t.TempDir())} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const pushers = 16
+			var mu sync.Mutex
+			told := map[int64]int{}
+			var wg sync.WaitGroup
+			for i := range pushers {
+				wg.Go(func() {
+					done, err := document.Publish(t.Context(), s, tree(i))
+					mu.Lock()
+					defer mu.Unlock()
+					switch {
+					case err == nil:
+						told[done.Generation]++
+					case !errors.Is(err, store.ErrConflict):
+						t.Errorf("pusher %d: %v", i, err)
+					}
+				})
+			}
+			wg.Wait()
+			last := check(t, s)
+			if int(last) != len(told) {
+				t.Errorf("%d generations, told %v", last, told)
+			}
+			for g, n := range told {
+				if n != 1 {
+					t.Errorf("generation %d was told to %d pushers", g, n)
+				}
+			}
+			t.Logf("%d of %d pushers were told a generation, the others to try again", len(told), pushers)
+		})
+	}
+}
+
+func TestForcedPublicationHealsABrokenArchive(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	publish(t, s, 1)
+	key := store.ArchiveKey(tree(1).Spec.Archive.Digest)
+	put(t, s, key, "garbage 0001") // of the same length
+	p := tree(1)
+	p.Force = true
+	done, err := document.Publish(t.Context(), s, p)
+	if err != nil || done.Generation != 2 || done.Unchanged {
+		t.Errorf("%+v %v", done, err)
+	}
+	if data, _, err := store.ReadAll(t.Context(), s, key, 100, store.GetOptions{}); err != nil || string(data) != "archive 0001" {
+		t.Errorf("archive is %q, %v", data, err)
+	}
+	put(t, s, key, "short")
+	publish(t, s, 1) // another length is seen without force
+	if data, _, err := store.ReadAll(t.Context(), s, key, 100, store.GetOptions{}); err != nil || string(data) != "archive 0001" {
+		t.Errorf("archive is %q, %v", data, err)
+	}
+}
+
+func put(t *testing.T, s store.Store, key, data string) {
+	t.Helper()
+	if _, err := s.Put(t.Context(), key, strings.NewReader(data), store.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDeletedRemoteNeverGivesAGenerationTwice(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	publish(t, s, 1)
+	publish(t, s, 2)
+	if err := document.Unpublish(t.Context(), s, "prod"); err != nil {
+		t.Fatal(err)
+	}
+	if done := publish(t, s, 3); done.Generation != 3 {
+		t.Errorf("%+v", done)
+	}
+	check(t, s)
+	if err := document.Unpublish(t.Context(), s, "absent"); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestForeignHistoryIsNotOverwritten(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	publish(t, s, 1)
+	put(t, s, "history/prod/0000000001.yaml", "something else")
+	if _, err := document.Publish(t.Context(), s, tree(2)); err == nil || !strings.Contains(err.Error(), "another publication of the same generation") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestPointerThatCannotBeReadIsNotReplaced(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	put(t, s, "remotes/prod.yaml", "kind: [")
+	if _, err := document.Publish(t.Context(), s, tree(1)); err == nil || !strings.Contains(err.Error(), "cannot be understood") {
+		t.Errorf("error %v", err)
+	}
+}
