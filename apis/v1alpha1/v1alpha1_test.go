@@ -48,7 +48,7 @@ func TestInvalidSpecs(t *testing.T) {
 		"{remote: a.b}":                          "spec.remote: Invalid value",
 		"{remote: prod, flakeAttribute: \"-x\"}": "spec.flakeAttribute: Invalid value",
 		"{remote: prod, flakeAttribute: \"" + strings.Repeat("x", 129) + "\"}": "spec.flakeAttribute: Invalid value",
-		"{remote: prod, origin: Cloud}":                                        `spec.origin: Unsupported value: "Cloud": supported values: "Auto", "Closure", "Flake"`,
+		"{remote: prod, origin: Cloud}":                                        `spec.origin: Unsupported value: "Cloud": supported values: "Auto", "Flake", "Closure"`,
 		"{remote: prod, pollInterval: {min: 0s}}":                              "spec.pollInterval.min: Invalid value",
 		"{remote: prod, pollInterval: {min: 5m}}":                              "min is longer than max, 2m0s",
 		policy("mode: Swap"):                                                   "spec.rebuildPolicy.mode: Unsupported value",

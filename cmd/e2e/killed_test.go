@@ -29,10 +29,10 @@ func TestKilledAgentConvergesAfterRestart(t *testing.T) {
 	n, converged, interrupted := kills(t), 0, 0
 	s := newSite(t, "file://"+filepath.Join(t.TempDir(), "store"))
 	s.apply(spec("web-1"))
-	s.publishHost("web-1", slow(0))
+	s.publish(slow(0))
 	s.agent(0, "web-1")
 	for seed := 1; seed <= n; seed++ {
-		s.publishHost("web-1", slow(seed))
+		s.publish(slow(seed))
 		random := rand.New(rand.NewPCG(uint64(seed), 0)) //nolint:gosec // seeded, to be repeated
 		after := time.Duration(random.IntN(900)) * time.Millisecond
 		if killAgent(t, s, after) {

@@ -139,7 +139,7 @@ func TestDaemonFollowsItsRemoteUntilItIsStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.eventually("the first generation", func() bool { return s.rows()["web-1"][0] == "True" })
-	s.publishHost("web-1", `{ motd = "two"; }`)
+	s.publish(`{ motd = "two"; }`)
 	s.eventually("the second generation", func() bool { return s.rows()["web-1"][3] == "2" })
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -161,7 +161,7 @@ func TestUnmarkedSystemIsNeverExecutedBelowARoot(t *testing.T) {
 	s := newSite(t, "file://"+filepath.Join(t.TempDir(), "store"))
 	witness := s.path("witness")
 	s.apply(spec("web-1"))
-	s.publishHost("web-1", `{ demo = false; activation = "touch `+witness+`"; }`)
+	s.publish(`{ demo = false; activation = "touch ` + witness + `"; }`)
 	s.agent(3, "web-1")
 	s.want("web-1", "False", "RootNotSupported")
 	for _, path := range []string{witness, s.path("web-1/run/current-system"), s.path("web-1/nix/var/nix/profiles/system"), s.path("web-1/boot")} {
@@ -169,7 +169,7 @@ func TestUnmarkedSystemIsNeverExecutedBelowARoot(t *testing.T) {
 			t.Errorf("%s is there: %v", path, err)
 		}
 	}
-	s.publishHost("web-1", `{ activation = "touch `+witness+`"; }`)
+	s.publish(`{ activation = "touch ` + witness + `"; }`)
 	s.agent(0, "web-1")
 	if _, err := os.Lstat(witness); err != nil {
 		t.Errorf("a marked system was not executed: %v", err)

@@ -49,6 +49,7 @@ func TestProgramsBuildForEveryPlatform(t *testing.T) {
 		{"linux", "arm64", "npcnix-reconciler"},
 	} {
 		t.Run(strings.Join([]string{platform.program, platform.os, platform.arch}, " "), func(t *testing.T) {
+			t.Parallel()
 			cmd := exec.CommandContext(t.Context(), "go", "build", "-o", os.DevNull, "../"+platform.program)
 			cmd.Env = append(os.Environ(), "GOOS="+platform.os, "GOARCH="+platform.arch, "CGO_ENABLED=0")
 			if out, err := cmd.CombinedOutput(); err != nil {

@@ -78,10 +78,8 @@ func (c *cli) command() *cobra.Command {
 		Short: "Keep fleets of NixOS machines at their declared state",
 		Long: "npcnix publishes packed flakes to an object store, declares there what each host\n" +
 			"shall run, and shows what the hosts say. npcnix-reconciler on each host does the rest.",
-		Args:              cobra.NoArgs,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
-		PersistentPreRun:  func(*cobra.Command, []string) { c.started = true },
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	f := root.PersistentFlags()
@@ -92,7 +90,39 @@ func (c *cli) command() *cobra.Command {
 		c.packCommand(), c.pushCommand(), c.pullCommand(), c.applyCommand(), c.validateCommand(),
 		c.getCommand(), c.describeCommand(), c.deleteCommand(), c.versionCommand(),
 	)
+	c.noteStart(root)
 	return root
+}
+
+// group returns a command that only holds others. Without one of them it is an
+// error, not a page of help that a script takes for success.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	names := make([]string, len(commands))
+	for i, child := range commands {
+		names[i] = child.Name()
+	}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Args: cobra.ArbitraryArgs,
+		RunE: func(*cobra.Command, []string) error {
+			return fmt.Errorf("%w: npcnix %s: expected %s", errUsage, use, strings.Join(names, " or "))
+		},
+	}
+	cmd.AddCommand(commands...)
+	return cmd
+}
+
+// noteStart lets every command below cmd tell that its command line was
+// understood: what fails before is a matter of usage.
+func (c *cli) noteStart(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			c.started = true
+			return run(cmd, args)
+		}
+	}
+	for _, child := range cmd.Commands() {
+		c.noteStart(child)
+	}
 }
 
 // open opens the store that flags, environment or configuration name.

@@ -13,7 +13,6 @@ import (
 )
 
 func (c *cli) deleteCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "delete", Short: "Delete a host's declaration, or a remote", Args: cobra.NoArgs}
 	var purge, force bool
 	host := &cobra.Command{
 		Use:   "host NAME",
@@ -29,8 +28,7 @@ func (c *cli) deleteCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, args []string) error { return c.deleteRemote(cmd.Context(), args[0], force) },
 	}
 	remote.Flags().BoolVar(&force, "force", false, "delete it even while hosts follow it")
-	cmd.AddCommand(host, remote)
-	return cmd
+	return group("delete", "Delete a host's declaration, or a remote", host, remote)
 }
 
 func (c *cli) deleteHost(ctx context.Context, name string, purge bool) error {

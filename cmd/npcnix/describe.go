@@ -19,8 +19,7 @@ import (
 func isUnreadable(err error) bool { return errors.Is(err, errUnreadable) }
 
 func (c *cli) describeCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "describe", Short: "Tell everything about a host or a remote", Args: cobra.NoArgs}
-	cmd.AddCommand(
+	return group("describe", "Tell everything about a host or a remote",
 		&cobra.Command{
 			Use: "host NAME", Short: "Tell what a host shall run, what it runs, and why", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error { return c.describeHost(cmd.Context(), args[0]) },
@@ -30,7 +29,6 @@ func (c *cli) describeCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return c.describeRemote(cmd.Context(), args[0]) },
 		},
 	)
-	return cmd
 }
 
 // description collects lines of "Name:  value".

@@ -21,13 +21,8 @@ type getOptions struct {
 }
 
 func (c *cli) getCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "get", Short: "Show hosts or remotes", Args: cobra.NoArgs}
 	var o getOptions
-	f := cmd.PersistentFlags()
-	f.StringVarP(&o.output, "output", "o", "", "wide, json, yaml or name")
-	f.StringVarP(&o.selector, "selector", "l", "", "show only what these labels match, such as role=web,env!=prod")
-	f.BoolVar(&o.noHeaders, "no-headers", false, "print no header line")
-	cmd.AddCommand(
+	cmd := group("get", "Show hosts or remotes",
 		&cobra.Command{
 			Use: "hosts [NAME…]", Aliases: []string{"host"}, Short: "Show what hosts are declared and what they say of themselves",
 			RunE: func(cmd *cobra.Command, args []string) error { return c.getHosts(cmd.Context(), args, o) },
@@ -37,6 +32,10 @@ func (c *cli) getCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error { return c.getRemotes(cmd.Context(), args, o) },
 		},
 	)
+	f := cmd.PersistentFlags()
+	f.StringVarP(&o.output, "output", "o", "", "wide, json, yaml or name")
+	f.StringVarP(&o.selector, "selector", "l", "", "show only what these labels match, such as role=web,env!=prod")
+	f.BoolVar(&o.noHeaders, "no-headers", false, "print no header line")
 	return cmd
 }
 

@@ -69,7 +69,7 @@ func gone(t *testing.T, pidFile string) {
 	ticker := time.NewTicker(10 * time.Millisecond)
 	defer ticker.Stop()
 	deadline := time.After(limit)
-	for _, word := range strings.Fields(string(data)) {
+	for word := range strings.FieldsSeq(string(data)) {
 		pid, err := strconv.Atoi(word)
 		if err != nil {
 			t.Fatal(err)

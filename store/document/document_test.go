@@ -151,8 +151,8 @@ func TestFirstPublicationWritesNoHistory(t *testing.T) {
 	t.Parallel()
 	s := memory()
 	publish(t, s, 1)
-	for info := range s.List(t.Context(), "history/") {
-		t.Errorf("history has %s", info.Key)
+	for info, err := range s.List(t.Context(), "history/") {
+		t.Errorf("history has %s, %v", info.Key, err)
 	}
 }
 
@@ -202,7 +202,7 @@ type vanishing struct {
 
 func (v *vanishing) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (etag string, err error) {
 	if strings.HasPrefix(key, store.Remotes) {
-		v.once.Do(func() { err = v.Store.Delete(ctx, store.ArchiveKey(tree(1).Spec.Archive.Digest)) })
+		v.once.Do(func() { err = v.Delete(ctx, store.ArchiveKey(tree(1).Spec.Archive.Digest)) })
 	}
 	if err != nil {
 		return "", err

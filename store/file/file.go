@@ -308,7 +308,11 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 
 // locked runs do while no other writer, in any process, changes the store.
 func (s *Store) locked(ctx context.Context, do func() error) (err error) {
-	lock := flock.New(filepath.Join(s.dir, store.Reserved, "lock"))
+	path := filepath.Join(s.dir, store.Reserved, "lock")
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // readers are other users
+		return fmt.Errorf("lock store: %w", err)
+	}
+	lock := flock.New(path)
 	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
 		return fmt.Errorf("lock store: %w", err)
 	}
