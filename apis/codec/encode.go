@@ -61,7 +61,7 @@ func quoteAmbiguous(data []byte) ([]byte, error) {
 		return nil, fmt.Errorf("read back encoded document: %w", err)
 	}
 	lines := regexp.MustCompile(yamlLine).FindAllString(string(data), -1)
-	for _, n := range slices.Backward(plainStrings(&root, nil)) {
+	for _, n := range slices.Backward(plainStrings(&root, regexp.MustCompile(ambiguous), nil)) {
 		line := []rune(lines[n.Line-1]) // columns count characters
 		before, after := line[:n.Column-1], line[n.Column-1+utf8.RuneCountInString(n.Value):]
 		lines[n.Line-1] = string(before) + strconv.Quote(n.Value) + string(after)
@@ -70,12 +70,12 @@ func quoteAmbiguous(data []byte) ([]byte, error) {
 }
 
 // plainStrings lists the nodes to quote in the order of the document.
-func plainStrings(n *yamlv3.Node, list []*yamlv3.Node) []*yamlv3.Node {
-	if n.Kind == yamlv3.ScalarNode && n.Style == 0 && (n.Tag == "!!str" || n.Tag == "!!merge") && regexp.MustCompile(ambiguous).MatchString(n.Value) {
+func plainStrings(n *yamlv3.Node, ambiguous *regexp.Regexp, list []*yamlv3.Node) []*yamlv3.Node {
+	if n.Kind == yamlv3.ScalarNode && n.Style == 0 && (n.Tag == "!!str" || n.Tag == "!!merge") && ambiguous.MatchString(n.Value) {
 		list = append(list, n)
 	}
 	for _, c := range n.Content {
-		list = plainStrings(c, list)
+		list = plainStrings(c, ambiguous, list)
 	}
 	return list
 }

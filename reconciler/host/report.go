@@ -65,7 +65,9 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 		}
 	}
 	if j := r.journal; j != nil {
-		st.LastAttempt = j.Attempt
+		if j.Attempt != nil {
+			st.LastAttempt = new(*j.Attempt) // the journal's own goes on changing
+		}
 		for _, a := range j.History {
 			a.Message = meta.Cut(a.Message, maxShort)
 			st.History = append(st.History, a)

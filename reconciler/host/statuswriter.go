@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/codec"
@@ -67,11 +68,16 @@ func (w *statusWriter) claim(ctx context.Context, now time.Time) error {
 // put writes the status if it differs from the one in the store, or if that
 // one is a heartbeat old.
 func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now time.Time) error {
+	due := now.Sub(w.putAt) >= Heartbeat
+	if !due && reflect.DeepEqual(status, w.last) {
+		return nil // nothing is encoded to find that out
+	}
 	data, err := encodeStatus(status)
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(data, w.data) && now.Sub(w.putAt) < Heartbeat {
+	if !due && bytes.Equal(data, w.data) {
+		w.last = status
 		return nil
 	}
 	etag, err := w.write(ctx, data)
