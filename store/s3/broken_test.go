@@ -3,6 +3,7 @@ package s3_test
 import (
 	"bytes"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,9 +30,7 @@ func cutting(t *testing.T, after int64, cuts *atomic.Int64) string {
 			return
 		}
 		defer func() { _ = response.Body.Close() }() // only read
-		for k, v := range response.Header {
-			w.Header()[k] = v
-		}
+		maps.Copy(w.Header(), response.Header)
 		w.WriteHeader(response.StatusCode)
 		n, _ := io.CopyN(w, response.Body, after)
 		if n == after && response.ContentLength > after {
