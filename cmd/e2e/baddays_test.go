@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -83,6 +84,15 @@ func rewrite(s *site, change func(data []byte) []byte) {
 func pushAgain(s *site) { s.npcnix(0, "push", "flake", "--remote", "prod", "--force") }
 
 func nothing(*site) {}
+
+// switchByHand makes web-1 run a system that no remote declares.
+func switchByHand(s *site) {
+	s.t.Helper()
+	link, target := s.path("web-1/run/current-system"), s.path("by-hand")
+	if err := errors.Join(os.Mkdir(target, 0o750), os.Remove(link), os.Symlink(target, link)); err != nil {
+		s.t.Fatal(err)
+	}
+}
 
 func badDays() map[string]badDay {
 	good := spec("web-1")
@@ -241,6 +251,39 @@ func badDays() map[string]badDay {
 				s.npcnix(0, "delete", "host", "web-1")
 				s.apply(good)
 			},
+		},
+		"switched by hand": {
+			cause: func(s *site) { switchByHand(s) },
+			seen: func(s *site) {
+				s.agent(4, "web-1")
+				s.want("web-1", "False", "Drifted")
+				s.wantMessage("The host was changed by hand: it runs " + s.path("by-hand") + " instead of /nix/store/")
+			},
+			mend: func(s *site) { s.apply(good + "  rebuildPolicy: {drift: {grace: 0s}}\n") },
+		},
+		"switched by hand, and only reported": {
+			cause: func(s *site) {
+				s.apply(good + "  rebuildPolicy: {drift: {action: Report, grace: 0s}}\n")
+				switchByHand(s)
+			},
+			seen: func(s *site) {
+				s.agent(4, "web-1")
+				s.want("web-1", "False", "Drifted")
+				s.wantMessage("The policy is to report it only.")
+			},
+			mend: func(s *site) { s.apply(good + "  rebuildPolicy: {drift: {grace: 0s}}\n") },
+		},
+		"retries that are used up": {
+			cause: func(s *site) {
+				s.apply(good + "  rebuildPolicy: {retry: {maxAttempts: 2}}\n")
+				s.publish(`{ build = "exit 7"; }`)
+			},
+			seen: func(s *site) {
+				s.agent(3, "web-1")
+				s.agent(3, "web-1")
+				stalled("RetriesExhausted", "failed 2 of 2 times and is not tried again until archive, attribute or policy changes.")(s)
+			},
+			mend: mendHost,
 		},
 		"suspended": {
 			cause: func(s *site) {

@@ -15,10 +15,12 @@ import (
 // awaitSlack is how much longer than its own limit a switch is waited for.
 const awaitSlack = time.Minute
 
-// planAndAct looks at the machine, decides and acts, until nothing can be done now.
+// planAndAct looks at the machine, decides and acts, until nothing can be done
+// now. An agent that is told to stop begins nothing, but commits what it has
+// activated.
 func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 	for range maxActs {
-		in, err := r.input(ctx, p)
+		in, err := r.input(context.WithoutCancel(ctx), p)
 		if err != nil {
 			return err
 		}
@@ -28,7 +30,7 @@ func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 			p.decided = true
 			return r.forgetTarget(p, in)
 		}
-		if err := context.Cause(ctx); err != nil {
+		if err := context.Cause(ctx); err != nil && p.decision.Action != plan.Commit {
 			return err //nolint:wrapcheck // the loop's own: draining
 		}
 		if err := r.act(ctx, p); err != nil {

@@ -832,6 +832,20 @@ func TestDrainEndsABuildAndCountsNothing(t *testing.T) {
 	}
 }
 
+func TestDrainInASwitchCommitsWhatWasActivated(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	ctx, stop := context.WithCancel(t.Context())
+	w.machine.OnStart = func(nixos.Activation) (nixos.Result, bool) { stop(); return nixos.Result{Exited: true}, true }
+	if _, err := w.r.Reconcile(ctx, "web"); err != nil {
+		t.Error(err)
+	}
+	w.wantCalls("build", "test", "profile", "boot")
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
 func TestStateIsForRootAlone(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
