@@ -89,7 +89,8 @@ func nothing(*site) {}
 func switchByHand(s *site) {
 	s.t.Helper()
 	link, target := s.path("web-1/run/current-system"), s.path("by-hand")
-	if err := errors.Join(os.Mkdir(target, 0o750), os.Remove(link), os.Symlink(target, link)); err != nil {
+	if err := errors.Join(os.Mkdir(target, 0o750), os.WriteFile(filepath.Join(target, "init-interface-version"), []byte("systemd 2"), 0o600),
+		os.Remove(link), os.Symlink(target, link)); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -30,12 +30,15 @@ const (
 	maxBackoff     = 5 * time.Second
 	connectTimeout = 10 * time.Second
 	answerTimeout  = 30 * time.Second
+	// stallTimeout is how long a body may bring nothing before it is given up.
+	stallTimeout = 30 * time.Second
 )
 
 // Store is the part of a bucket below a prefix.
 type Store struct {
 	client         *s3.Client
 	bucket, prefix string
+	stall          time.Duration
 }
 
 var _ store.Store = (*Store)(nil)
@@ -67,7 +70,7 @@ func New(ctx context.Context, loc store.Location) (*Store, error) {
 			o.Region = "us-east-1" // S3 finds a bucket from there, look-alikes ignore it
 		}
 	})
-	return &Store{client: client, bucket: loc.Bucket, prefix: loc.Prefix}, nil
+	return &Store{client: client, bucket: loc.Bucket, prefix: loc.Prefix, stall: stallTimeout}, nil
 }
 
 // httpClient bounds what can hang. It is the SDK's own buildable client because
@@ -97,16 +100,36 @@ func (s *Store) Get(ctx context.Context, key string, opts store.GetOptions) (*st
 	if opts.Offset > 0 || opts.Length > 0 {
 		in.Range = aws.String(byteRange(opts.Offset, opts.Length))
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
 	out, err := s.client.GetObject(ctx, in)
 	if err != nil {
+		cancel(nil)
 		return nil, s.fail(ctx, "get", key, err)
 	}
-	size := opts.Offset + aws.ToInt64(out.ContentLength)
-	if total, ok := totalSize(aws.ToString(out.ContentRange)); ok {
-		size = total
+	body := watch(out.Body, s.stall, cancel)
+	size, err := wholeSize(out, opts)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("get %s: %w", key, err), body.Close())
 	}
 	info := store.Info{Key: key, ETag: aws.ToString(out.ETag), Size: size, LastModified: aws.ToTime(out.LastModified)}
-	return &store.Object{Info: info, Body: out.Body}, nil
+	return &store.Object{Info: info, Body: body}, nil
+}
+
+// wholeSize returns the size of the whole object, and an error for an answer
+// that is not what was asked for: a part of it must begin where it should.
+func wholeSize(out *s3.GetObjectOutput, opts store.GetOptions) (int64, error) {
+	if out.ContentLength == nil {
+		return 0, errors.New("the store does not say how long the answer is")
+	}
+	first, total, part := contentRange(aws.ToString(out.ContentRange))
+	switch {
+	case part && first == opts.Offset:
+		return total, nil
+	case part || opts.Offset > 0 || opts.Length > 0:
+		return 0, fmt.Errorf("the store answered with the range %q, bytes from %d were asked for", aws.ToString(out.ContentRange), opts.Offset)
+	default:
+		return *out.ContentLength, nil
+	}
 }
 
 // Stat describes an object.
@@ -199,9 +222,9 @@ func byteRange(offset, length int64) string {
 	return fmt.Sprintf("bytes=%d-%d", offset, offset+length-1)
 }
 
-// totalSize reads the object's size from a Content-Range such as "bytes 2-5/10".
-func totalSize(contentRange string) (int64, bool) {
-	var first, last, total int64
-	n, err := fmt.Sscanf(contentRange, "bytes %d-%d/%d", &first, &last, &total)
-	return total, err == nil && n == 3
+// contentRange reads a Content-Range such as "bytes 2-5/10".
+func contentRange(header string) (first, total int64, ok bool) {
+	var last int64
+	n, err := fmt.Sscanf(header, "bytes %d-%d/%d", &first, &last, &total)
+	return first, total, err == nil && n == 3
 }
