@@ -75,6 +75,20 @@ func TestLinesAreThoseOfTheStream(t *testing.T) {
 	}
 }
 
+func TestEveryMarkerBeginsADocument(t *testing.T) {
+	t.Parallel()
+	for stream, want := range map[string]int{
+		minimal: 1, "---\n" + minimal: 1, minimal + "--- # second\n" + minimal: 2, minimal + "---\r\n" + minimal: 2,
+		minimal + "--- {a: b}\n": 2, minimal + "...\n" + minimal: 2, minimal + "...\n# end\n": 1, minimal + "---\tx\n": 2,
+		minimal + "  text: |\n    ---\n    ...\n": 1, minimal + "#---\n": 1, "": 0,
+	} {
+		docs, err := codec.Split("s", []byte(stream))
+		if err != nil || len(docs) != want {
+			t.Errorf("%q has %d documents, want %d, %v", stream, len(docs), want, err)
+		}
+	}
+}
+
 func TestLenientDecodingIgnoresWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	data := strings.Replace(minimal, "spec:", "Spec: {remote: other}\nspec:\n  newer: {a: 1}", 1)

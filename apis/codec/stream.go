@@ -22,8 +22,9 @@ type Document struct {
 	Raw []byte
 }
 
-// Split cuts a YAML stream into its documents at lines that are exactly "---"
-// or begin with "--- ". Documents of nothing but comments and blanks are left out.
+// Split cuts a YAML stream into its documents, at lines that begin with the
+// markers of YAML 1.2, 9.1.1: "---", behind which a document may begin, and
+// "...". Documents of nothing but comments and blanks are left out.
 func Split(source string, data []byte) ([]Document, error) {
 	if len(data) > MaxDocumentSize {
 		return nil, fmt.Errorf("%s: %w", source, ErrTooLarge)
@@ -39,9 +40,10 @@ func Split(source string, data []byte) ([]Document, error) {
 	n := 0
 	for line := range bytes.Lines(data) {
 		n++
-		if separator(line) {
-			flush(n)
-			continue
+		rest, isMarker := marker(line)
+		if isMarker {
+			flush(n - 1)
+			line = rest // in the place of its line, so that lines stay true
 		}
 		current.Raw = append(current.Raw, line...)
 	}
@@ -49,15 +51,23 @@ func Split(source string, data []byte) ([]Document, error) {
 	return docs, nil
 }
 
-func separator(line []byte) bool {
-	return bytes.Equal(bytes.TrimRight(line, " \t\r\n"), []byte("---"))
+// marker reports whether the line begins with a document marker, and returns
+// what stands behind it.
+func marker(line []byte) (rest []byte, ok bool) {
+	for _, m := range []string{"---", "..."} {
+		rest, found := bytes.CutPrefix(line, []byte(m))
+		if found && (len(rest) == 0 || bytes.ContainsAny(rest[:1], " \t\r\n")) {
+			return rest, true
+		}
+	}
+	return nil, false
 }
 
 // blank reports whether raw holds no YAML node.
 func blank(raw []byte) bool {
 	for line := range bytes.Lines(raw) {
 		line = bytes.TrimSpace(line)
-		if len(line) > 0 && line[0] != '#' && !bytes.Equal(line, []byte("...")) {
+		if len(line) > 0 && line[0] != '#' {
 			return false
 		}
 	}

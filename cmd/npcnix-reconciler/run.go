@@ -135,9 +135,13 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 	if err != nil {
 		return nil, exitcode.BadUsage, err
 	}
+	limits := archive.DefaultLimits()
+	if local.SmallMemory() {
+		limits = limits.Small()
+	}
 	r, err := host.New(host.Options{
 		Host: c.Host, Store: store, Observer: machine, Builder: machine, Activator: machine,
-		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: archive.DefaultLimits(),
+		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: limits,
 		Version: version.String(), Now: w.now, NewID: w.newID, Log: log,
 	})
 	return r, exitcode.Internal, err

@@ -100,7 +100,7 @@ func (c *cli) unpackInto(ctx context.Context, s store.Store, dir string, pointer
 		return fmt.Errorf("pull: %w", err)
 	}
 	tree := filepath.Join(temp, "tree")
-	if err := unpackVerified(file, tree, pointer, limits); err != nil {
+	if err := unpackVerified(ctx, file, tree, pointer, limits); err != nil {
 		return err
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +112,7 @@ func (c *cli) unpackInto(ctx context.Context, s store.Store, dir string, pointer
 	return nil
 }
 
-func unpackVerified(r io.Reader, tree string, pointer *v1alpha1.Remote, limits archive.Limits) (err error) {
+func unpackVerified(ctx context.Context, r io.Reader, tree string, pointer *v1alpha1.Remote, limits archive.Limits) (err error) {
 	if err := os.Mkdir(tree, 0o755); err != nil { //nolint:gosec // the operator's own tree
 		return fmt.Errorf("pull: %w", err)
 	}
@@ -125,7 +125,7 @@ func unpackVerified(r io.Reader, tree string, pointer *v1alpha1.Remote, limits a
 	if src := pointer.Spec.Source; src != nil && src.LastModified > 0 {
 		modified = time.Unix(src.LastModified, 0)
 	}
-	if err := archive.Unpack(r, root, modified, limits); err != nil {
+	if err := archive.Unpack(ctx, r, root, modified, limits); err != nil {
 		return err
 	}
 	return archive.CheckNarHash(root, pointer.Spec.Archive.NarHash)

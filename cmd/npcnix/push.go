@@ -65,7 +65,7 @@ func (c *cli) push(ctx context.Context, path string, o pushOptions) (err error) 
 	if info.IsDir() {
 		file, err = c.fromDirectory(ctx, path, o.include, &p.Spec)
 	} else {
-		file, err = fromArchive(path, &p.Spec)
+		file, err = fromArchive(ctx, path, &p.Spec)
 	}
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func (c *cli) fromDirectory(ctx context.Context, dir string, include []string, s
 }
 
 // fromArchive takes an archive as it is, after unpacking it as a host would.
-func fromArchive(path string, spec *v1alpha1.RemoteSpec) (_ *os.File, err error) {
+func fromArchive(ctx context.Context, path string, spec *v1alpha1.RemoteSpec) (_ *os.File, err error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("push: %w", err)
@@ -124,7 +124,7 @@ func fromArchive(path string, spec *v1alpha1.RemoteSpec) (_ *os.File, err error)
 		return nil, fmt.Errorf("read archive: %w", err)
 	}
 	spec.Source = &v1alpha1.Source{Dirty: true}
-	narHash, err := inspect(file, limits, spec.Source)
+	narHash, err := inspect(ctx, file, limits, spec.Source)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -133,7 +133,7 @@ func fromArchive(path string, spec *v1alpha1.RemoteSpec) (_ *os.File, err error)
 }
 
 // inspect unpacks an archive into a temporary directory and returns its NAR hash.
-func inspect(r io.Reader, limits archive.Limits, src *v1alpha1.Source) (narHash string, err error) {
+func inspect(ctx context.Context, r io.Reader, limits archive.Limits, src *v1alpha1.Source) (narHash string, err error) {
 	dir, err := os.MkdirTemp("", "npcnix-")
 	if err != nil {
 		return "", fmt.Errorf("unpack: %w", err)
@@ -144,7 +144,7 @@ func inspect(r io.Reader, limits archive.Limits, src *v1alpha1.Source) (narHash 
 		return "", fmt.Errorf("unpack: %w", err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := archive.Unpack(r, root, time.Unix(1, 0), limits); err != nil {
+	if err := archive.Unpack(ctx, r, root, time.Unix(1, 0), limits); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "flake.nix")); err != nil {

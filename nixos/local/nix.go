@@ -40,7 +40,7 @@ func (m *Machine) nix(ctx context.Context, limit time.Duration, program string, 
 	if daemon(ctx) {
 		env = append(env, "NIX_REMOTE=daemon")
 	}
-	if total, ok := memory(); ok && total < smallMemory {
+	if SmallMemory() {
 		env = append(env, "GC_INITIAL_HEAP_SIZE=1M", "GC_FREE_SPACE_DIVISOR=10")
 	}
 	return run.Run(ctx, run.Command{Path: program, Args: args, Env: env, Limit: limit})
@@ -59,6 +59,12 @@ func daemon(ctx context.Context) bool {
 	}
 	_ = conn.Close() // nothing was sent
 	return true
+}
+
+// SmallMemory reports whether the machine has less than 2 GiB of memory.
+func SmallMemory() bool {
+	total, ok := memory()
+	return ok && total < smallMemory
 }
 
 // memory returns the machine's memory in KiB.

@@ -43,6 +43,13 @@ const (
 	gitGone   = `not our ref|couldn't find remote ref`
 	gitSays   = `(?m)^(fatal|ssh): .*$`
 	attribute = `^flake '.*' does not provide attribute `
+	// evaluated is what shows that the source itself was judged: where it
+	// stands, or what was being evaluated.
+	evaluated = `(?m)^\s+at .*:\d+:\d+:?$|^\s+… while (evaluating|calling)`
+	// fault is what the machine or the network say, whatever Nix was doing.
+	fault = `[Cc]annot allocate memory|bad_alloc|unable to fork|Resource temporarily unavailable|Connection (reset|refused|timed out)|Input/output error|` +
+		`Stale file handle|[Rr]esource busy|Broken pipe|Interrupted system call|Text file busy|No route to host|Network is (unreachable|down)|` +
+		`does not exist in binary cache|[Tt]runcated|unexpected end-of-file|failed to (read compressed|extract|decompress)|HTTP error \d+|^cannot build on '`
 )
 
 func matches(pattern, s string) bool { return regexp.MustCompile(pattern).MatchString(s) }
@@ -55,6 +62,7 @@ func classify(stderr string) failure {
 		return failure{kind: nixos.NixUnavailable, message: humanTail(stderr)}
 	}
 	head := headline(block)
+	trace := block
 	block = withoutTrace(block)
 	f := failure{message: humanTail(block)}
 	switch {
@@ -73,7 +81,9 @@ func classify(stderr string) failure {
 		}
 	case matches(attribute, head):
 		f.kind = nixos.AttributeMissing
-	default:
+	case matches(fault, head) && !matches(evaluated, trace):
+		f.kind = nixos.NixUnavailable
+	default: // old Nix says no more of a throw than its text
 		f.kind = nixos.EvaluationFailure
 	}
 	return f

@@ -87,6 +87,23 @@ func TestWordsOfABuildersLogDecideNothing(t *testing.T) {
 	}
 }
 
+func TestFaultsOfTheMachineAreNotTheSources(t *testing.T) {
+	t.Parallel()
+	for _, head := range []string{
+		"unable to fork: Cannot allocate memory", "std::bad_alloc", "reading from file: Connection reset by peer", "writing to file: Input/output error",
+		"file 'nar/0000.nar.xz' does not exist in binary cache 'https://cache.example.org'", "failed to extract archive (Truncated tar archive)",
+		"unexpected end-of-file", "opening lock file '/nix/var/nix/db/big-lock': Resource temporarily unavailable", "cannot build on 'ssh://builder'",
+	} {
+		if got := classify("error: " + head + "\n"); got.kind != nixos.NixUnavailable {
+			t.Errorf("%s is %s", head, got.kind)
+		}
+		thrown := "error: " + head + "\n\n       at /nix/store/00000000000000000000000000000000-source/flake.nix:3:5:\n"
+		if got := classify(thrown); got.kind != nixos.EvaluationFailure {
+			t.Errorf("thrown: %s is %s", head, got.kind)
+		}
+	}
+}
+
 func FuzzClassify(f *testing.F) {
 	f.Add("error: x\n       > y\n")
 	f.Add("error:\n       … while\n       error: deep\n")

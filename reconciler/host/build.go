@@ -77,7 +77,7 @@ func (r *Reconciler) source(ctx context.Context) (string, error) {
 		return "", err
 	}
 	partial := dir + ".partial"
-	err := errors.Join(os.RemoveAll(partial), r.unpack(download, partial, pub))
+	err := errors.Join(os.RemoveAll(partial), r.unpack(ctx, download, partial, pub))
 	if err != nil {
 		return "", errors.Join(err, os.RemoveAll(partial), os.RemoveAll(download))
 	}
@@ -98,7 +98,7 @@ func (r *Reconciler) download(ctx context.Context, path string, a v1alpha1.Archi
 
 // unpack unpacks the verified archive and compares the tree's NAR hash before
 // Nix sees it.
-func (r *Reconciler) unpack(download, dir string, pub *v1alpha1.Remote) (err error) {
+func (r *Reconciler) unpack(ctx context.Context, download, dir string, pub *v1alpha1.Remote) (err error) {
 	f, err := os.Open(download)
 	if err != nil {
 		return fmt.Errorf("unpack archive: %w", err)
@@ -116,7 +116,7 @@ func (r *Reconciler) unpack(download, dir string, pub *v1alpha1.Remote) (err err
 	if src := pub.Spec.Source; src != nil && src.LastModified > 0 {
 		modified = src.LastModified
 	}
-	if err := archive.Unpack(f, root, time.Unix(modified, 0), r.opts.Limits); err != nil {
+	if err := archive.Unpack(ctx, f, root, time.Unix(modified, 0), r.opts.Limits); err != nil {
 		return err
 	}
 	return archive.CheckNarHash(root, pub.Spec.Archive.NarHash)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func pack(t *testing.T, root *os.Root, paths []string) ([]byte, archive.Summary)
 func unpack(t *testing.T, data []byte, limits archive.Limits) (*os.Root, error) {
 	t.Helper()
 	root := openRoot(t, t.TempDir())
-	return root, archive.Unpack(bytes.NewReader(data), root, time.Unix(1763800000, 0), limits)
+	return root, archive.Unpack(t.Context(), bytes.NewReader(data), root, time.Unix(1763800000, 0), limits)
 }
 
 func TestSameFilesGiveTheSameBytes(t *testing.T) {
@@ -209,8 +210,8 @@ func compress(t *testing.T, data []byte, opts ...zstd.EOption) []byte {
 
 func TestUnpackRefuses(t *testing.T) {
 	t.Parallel()
-	limits := archive.Limits{Size: 1 << 20, Unpacked: 1000, Entries: 10, Path: 50, Depth: 5, Window: 8 << 20}
-	many := make([]entry, 11)
+	limits := archive.Limits{Size: 1 << 20, Unpacked: 1000, Entries: 11, Path: 50, Depth: 5, Window: 8 << 20}
+	many := make([]entry, 12)
 	for i := range many {
 		many[i] = file("f"+string(rune('a'+i)), "")
 	}
@@ -218,28 +219,33 @@ func TestUnpackRefuses(t *testing.T) {
 		entries []entry
 		want    string
 	}{
-		"traversal":                     {[]entry{file("../x", "")}, "no relative path"},
-		"traversal inside":              {[]entry{file("a/../../x", "")}, "no relative path"},
-		"absolute":                      {[]entry{file("/etc/x", "")}, "no relative path"},
-		"empty segment":                 {[]entry{file("a//x", "")}, "no relative path"},
-		"control character":             {[]entry{file("a\nb", "")}, "control character"},
-		"absolute symlink":              {[]entry{symlink("l", "/etc")}, "outside of the tree"},
-		"escaping symlink":              {[]entry{symlink("a/l", "../../x")}, "outside of the tree"},
-		"write through a symlink":       {[]entry{dir("d"), symlink("l", "d"), file("l/x", "")}, "below a file or a link"},
-		"links that together leave":     {[]entry{dir("c"), dir("a/b"), symlink("a/b/up", "../../c"), symlink("l", "a/b/up/../../etc")}, "by way of other links"},
-		"hard link":                     {[]entry{file("a", ""), {name: "b", link: "a", kind: tar.TypeLink}}, "hard link"},
-		"device":                        {[]entry{{name: "null", kind: tar.TypeChar}}, "device"},
-		"FIFO":                          {[]entry{{name: "p", kind: tar.TypeFifo}}, "FIFO"},
-		"set-id":                        {[]entry{{name: "su", kind: tar.TypeReg, mode: 0o4755}}, "set-id"},
-		"duplicate":                     {[]entry{file("a", "1"), file("a", "2")}, "there twice"},
-		"duplicate in another spelling": {[]entry{file("a", "1"), file("./a", "2")}, "there twice"},
-		"directory twice":               {[]entry{dir("a"), dir("a/")}, "there twice"},
-		"file used as directory":        {[]entry{file("a", ""), file("a/b", "")}, "below a file or a link"},
-		"directory replaced by file":    {[]entry{file("a/b", ""), file("a", "")}, "there twice"},
-		"too many entries":              {many, "more than 10 entries"},
-		"too large":                     {[]entry{file("a", strings.Repeat("x", 501)), file("b", strings.Repeat("x", 500))}, "larger than 1000 bytes"},
-		"path too long":                 {[]entry{file(strings.Repeat("x", 51), "")}, "longer than 50 bytes"},
-		"path too deep":                 {[]entry{file("1/2/3/4/5/6", "")}, "deeper than 5"},
+		"traversal":               {[]entry{file("../x", "")}, "no relative path"},
+		"traversal inside":        {[]entry{file("a/../../x", "")}, "no relative path"},
+		"absolute":                {[]entry{file("/etc/x", "")}, "no relative path"},
+		"empty segment":           {[]entry{file("a//x", "")}, "no relative path"},
+		"control character":       {[]entry{file("a\nb", "")}, "control character"},
+		"absolute symlink":        {[]entry{symlink("l", "/etc")}, "outside of the tree"},
+		"escaping symlink":        {[]entry{symlink("a/l", "../../x")}, "outside of the tree"},
+		"write through a symlink": {[]entry{dir("d"), symlink("l", "d"), file("l/x", "")}, "below a file or a link"},
+		"a chain of links": {[]entry{
+			dir("d"), symlink("d/c0", ".."), symlink("d/c1", "c0"), symlink("d/c2", "c1"), symlink("d/c3", "c2"), symlink("d/c4", "c3"), symlink("d/c5", "c4"),
+			symlink("d/c6", "c5"), symlink("d/c7", "c6"), symlink("d/c8", "c7"), symlink("t", "d/c8/../secret"),
+		}, "by way of other links, or never ends"},
+		"links that together leave":         {[]entry{dir("c"), dir("a/b"), symlink("a/b/up", "../../c"), symlink("l", "a/b/up/../../etc")}, "by way of other links"},
+		"hard link":                         {[]entry{file("a", ""), {name: "b", link: "a", kind: tar.TypeLink}}, "hard link"},
+		"device":                            {[]entry{{name: "null", kind: tar.TypeChar}}, "device"},
+		"FIFO":                              {[]entry{{name: "p", kind: tar.TypeFifo}}, "FIFO"},
+		"set-id":                            {[]entry{{name: "su", kind: tar.TypeReg, mode: 0o4755}}, "set-id"},
+		"duplicate":                         {[]entry{file("a", "1"), file("a", "2")}, "there twice"},
+		"duplicate in another spelling":     {[]entry{file("a", "1"), file("./a", "2")}, "there twice"},
+		"directory twice":                   {[]entry{dir("a"), dir("a/")}, "there twice"},
+		"file used as directory":            {[]entry{file("a", ""), file("a/b", "")}, "below a file or a link"},
+		"directory replaced by file":        {[]entry{file("a/b", ""), file("a", "")}, "there twice"},
+		"too many entries":                  {many, "more than 11 entries"},
+		"too many headers that are nothing": {slices.Repeat([]entry{dir("./")}, 28), "more than 11 entries"},
+		"too large":                         {[]entry{file("a", strings.Repeat("x", 501)), file("b", strings.Repeat("x", 500))}, "larger than 1000 bytes"},
+		"path too long":                     {[]entry{file(strings.Repeat("x", 51), "")}, "longer than 50 bytes"},
+		"path too deep":                     {[]entry{file("1/2/3/4/5/6", "")}, "deeper than 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,6 +38,16 @@ func DefaultLimits() Limits {
 	return Limits{Size: 256 << 20, Unpacked: 1 << 30, Entries: 200_000, Path: 1024, Depth: 64, Window: 128 << 20}
 }
 
+// Small returns the limits of a machine with less than 2 GiB of memory.
+func (l Limits) Small() Limits {
+	l.Window = window
+	return l
+}
+
+// maxOtherHeaders is how many headers may stand for nothing: the tree itself,
+// and the global one that git archive writes.
+const maxOtherHeaders = 16
+
 // maxPadding is what may stand behind a tar's end marker, all zero.
 const maxPadding = 1 << 20
 
@@ -44,18 +55,19 @@ const maxPadding = 1 << 20
 // directories and symlinks included, gets the modification time modified. An
 // archive that breaks the rules is refused with ErrInvalid; what was unpacked
 // until then stays for the caller to remove.
-func Unpack(r io.Reader, root *os.Root, modified time.Time, limits Limits) error {
-	decoder, err := zstd.NewReader(newOneFrame(r), zstd.WithDecoderMaxWindow(limits.Window), zstd.WithDecoderLowmem(true))
+func Unpack(ctx context.Context, r io.Reader, root *os.Root, modified time.Time, limits Limits) error {
+	decoder, err := zstd.NewReader(newOneFrame(&cancellable{ctx: ctx, r: r}), zstd.WithDecoderMaxWindow(limits.Window), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	defer decoder.Close()
 	u := unpacker{root: root, limits: limits, kinds: map[string]byte{}}
-	if err := u.entries(tar.NewReader(decoder)); err != nil {
-		return err
+	err = u.entries(tar.NewReader(decoder))
+	if err == nil {
+		err = onlyZeros(decoder)
 	}
-	if err := onlyZeros(decoder); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(context.Cause(ctx), err)
 	}
 	if err := u.checkLinks(); err != nil {
 		return err
@@ -64,6 +76,19 @@ func Unpack(r io.Reader, root *os.Root, modified time.Time, limits Limits) error
 		return fmt.Errorf("unpack: set modification times: %w", err)
 	}
 	return nil
+}
+
+// cancellable is a reader that ends with its context.
+type cancellable struct {
+	ctx context.Context //nolint:containedctx // of the one call that reads
+	r   io.Reader
+}
+
+func (c *cancellable) Read(p []byte) (int, error) {
+	if err := context.Cause(c.ctx); err != nil {
+		return 0, err //nolint:wrapcheck // the caller's own
+	}
+	return c.r.Read(p) //nolint:wrapcheck // a reader's own error
 }
 
 func refuse(format string, args ...any) error {
@@ -105,6 +130,7 @@ type unpacker struct {
 	kinds    map[string]byte // of each path that was unpacked
 	links    []link
 	unpacked int64
+	headers  int // of whatever kind
 }
 
 type link struct{ name, target string }
@@ -117,6 +143,10 @@ func (u *unpacker) entries(r *tar.Reader) error {
 		}
 		if err != nil {
 			return refuse("%v", err)
+		}
+		// The tree itself and global headers are no entries, but they cost time.
+		if u.headers++; u.headers > u.limits.Entries+maxOtherHeaders {
+			return refuse("more than %d entries", u.limits.Entries)
 		}
 		if header.Typeflag == tar.TypeXGlobalHeader {
 			continue // git archive writes one
