@@ -13,7 +13,8 @@ import (
 
 // Result is what a successful call asks for.
 type Result struct {
-	// After asks for another call after that time; 0 waits for Add.
+	// After asks for another call after that time; 0 waits for Add. With a
+	// transient error it is the least delay.
 	After time.Duration
 }
 
@@ -116,7 +117,7 @@ func (l *Loop[K]) handle(ctx context.Context, key K) {
 		l.opts.Log.Error(err, "Reconciling failed for good", "key", key)
 	default:
 		failures := l.queue.done(key, true)
-		delay := l.backoff(failures)
+		delay := max(l.backoff(failures), result.After)
 		l.opts.Log.Error(err, "Reconciling failed", "key", key, "failures", failures, "delay", delay.String())
 		l.again(key, delay)
 	}

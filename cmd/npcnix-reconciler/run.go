@@ -108,17 +108,28 @@ func run(ctx context.Context, args []string, w world) int {
 	if err != nil {
 		return complain(code, err)
 	}
+	defer func() { _ = r.Close() }() // the process ends anyway
 	if o.once {
-		outcome, err := r.Once(ctx)
-		if err != nil {
-			log.Error(err, "Could not reconcile", "host", c.Host)
-		}
-		return onceCode(outcome, err)
+		return once(ctx, r, c.Host, log)
 	}
 	if err := serve(ctx, r, c.Host, log); err != nil {
 		return complain(exitcode.Internal, err)
 	}
 	return exitcode.Ready
+}
+
+// once makes one pass. A terminal that is closed does not end it in a switch.
+func once(ctx context.Context, r *host.Reconciler, name string, log logr.Logger) int {
+	signal.Ignore(syscall.SIGHUP)
+	var outcome host.Outcome
+	_, err := reconciler.Once(ctx, func(ctx context.Context, _ string) (_ reconciler.Result, err error) {
+		outcome, err = r.Once(ctx)
+		return reconciler.Result{}, err
+	}, name)
+	if err != nil {
+		log.Error(err, "Could not reconcile", "host", name)
+	}
+	return onceCode(outcome, err)
 }
 
 // build wires the reconciler to this machine and its store.
@@ -139,7 +150,7 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 	if local.SmallMemory() {
 		limits = limits.Small()
 	}
-	r, err := host.New(host.Options{
+	r, err := host.New(ctx, host.Options{
 		Host: c.Host, Store: store, Observer: machine, Builder: machine, Activator: machine,
 		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: limits,
 		Version: version.String(), Now: w.now, NewID: w.newID, Log: log,
@@ -154,6 +165,8 @@ func (w world) newID() string {
 
 func onceCode(o host.Outcome, err error) int {
 	switch {
+	case err != nil && o.TargetKnown && o.StoreFailed:
+		return exitcode.NotReady
 	case err != nil:
 		return exitcode.Internal
 	case o.Decision.Ready:
@@ -186,7 +199,7 @@ func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger
 			}
 		}
 	}()
-	first := spread(name)
+	first := spread(name, min(maxSpread, r.LongestPoll()))
 	if r.Interrupted() {
 		first = 0
 	}
@@ -197,10 +210,10 @@ func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger
 	return nil
 }
 
-// spread is a host's own part of maxSpread, so that a fleet that starts at
-// once does not look at once.
-func spread(name string) time.Duration {
+// spread is a host's own part of a time, so that a fleet that starts at once
+// does not look at once.
+func spread(name string, most time.Duration) time.Duration {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(name)) // a hash never fails
-	return maxSpread * time.Duration(h.Sum32()%1000) / 1000
+	return most * time.Duration(h.Sum32()%1000) / 1000
 }

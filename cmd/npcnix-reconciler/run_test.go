@@ -50,7 +50,7 @@ func TestExitCodesOfOnce(t *testing.T) {
 		{plan.Decision{Stalled: true}, nil, exitcode.NotReady},
 		{plan.Decision{}, nil, exitcode.NotReady},
 		{plan.Decision{Waiting: true}, nil, exitcode.Waiting},
-		{plan.Decision{Ready: true}, errors.New("could not report"), exitcode.Internal},
+		{plan.Decision{Ready: true}, errors.New("broken"), exitcode.Internal},
 	} {
 		if got := onceCode(host.Outcome{Decision: c.decision}, c.err); got != c.want {
 			t.Errorf("%+v %v: %d, want %d", c.decision, c.err, got, c.want)
@@ -58,12 +58,20 @@ func TestExitCodesOfOnce(t *testing.T) {
 	}
 }
 
+func TestStoreThatFailsAfterTheTargetWasKnownIsNotReady(t *testing.T) {
+	t.Parallel()
+	o := host.Outcome{TargetKnown: true, StoreFailed: true, Decision: plan.Decision{Ready: true}}
+	if got := onceCode(o, errors.New("could not report")); got != exitcode.NotReady {
+		t.Errorf("exit code %d", got)
+	}
+}
+
 func TestFleetDoesNotLookAtOnce(t *testing.T) {
 	t.Parallel()
 	parts := map[time.Duration]bool{}
 	for _, name := range []string{"web-1", "web-2", "db-1", "db-2", "mail", "ns1", "ns2"} {
-		part := spread(name)
-		if part < 0 || part > maxSpread || part != spread(name) {
+		part := spread(name, maxSpread)
+		if part < 0 || part > maxSpread || part != spread(name, maxSpread) {
 			t.Errorf("%s waits %s", name, part)
 		}
 		parts[part] = true

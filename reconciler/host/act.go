@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
 )
+
+// errNixUnavailable is returned when Nix does not even say its version.
+var errNixUnavailable = errors.New("nix does not answer")
 
 // awaitSlack is how much longer than its own limit a switch is waited for.
 const awaitSlack = time.Minute
@@ -21,6 +25,11 @@ const awaitSlack = time.Minute
 func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 	for range maxActs {
 		in, err := r.input(context.WithoutCancel(ctx), p)
+		if errors.Is(err, errNixUnavailable) {
+			p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonNixUnavailable, Message: err.Error()})
+			r.logDecision(p)
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -51,6 +60,15 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 		r.opts.Log.Info("Could not report progress", "host", r.opts.Host, "error", err.Error())
 	}
 	defer func() { p.progress = "" }()
+	ctx, stop := r.beatDuring(ctx)
+	defer stop()
+	if p.desired != nil {
+		if err := r.opts.Activator.Check(ctx, p.desired.Toplevel); errors.Is(err, nixos.ErrRootNotSupported) {
+			return r.fail(p, plan.Permanent, v1alpha1.ReasonRootNotSupported, p.desired.Toplevel+": "+err.Error())
+		} else if err != nil {
+			return err
+		}
+	}
 	switch p.decision.Action {
 	case plan.Build:
 		return r.build(ctx, p)
@@ -63,12 +81,44 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	}
 }
 
+// beatDuring keeps the heartbeat up until stop is called. Where it finds that
+// another machine reports under this name, the context ends: a build is given
+// up, a switch goes on.
+func (r *Reconciler) beatDuring(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var beats sync.WaitGroup
+	done := make(chan struct{})
+	beats.Go(func() {
+		ticker := time.NewTicker(Heartbeat)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+			switch err := r.status.beat(ctx, r.opts.Now()); {
+			case errors.Is(err, errDuplicateHost):
+				cancel(err)
+				return
+			case err != nil:
+				r.opts.Log.Info("Could not put the heartbeat", "error", err.Error())
+			}
+		}
+	})
+	return ctx, func() {
+		close(done)
+		beats.Wait()
+		cancel(nil)
+	}
+}
+
 // input gathers what the decision depends on.
 func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	d, j, now := &r.documents, r.journal, r.opts.Now()
 	in := plan.Input{
 		Now: now, Host: r.opts.Host, SpecProblem: d.specProblem, Remote: d.publication, RemoteProblem: d.remoteProblem,
-		Committed: j.Committed, Degraded: j.Degraded, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
+		Committed: j.Committed, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
 	}
 	if d.overrideProblem != nil {
 		in.SpecProblem = d.overrideProblem
@@ -88,6 +138,7 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	}
 	if p.desired != nil {
 		in.Desired = p.desired.Toplevel
+		in.Degraded = j.Degraded.of(in.Desired)
 	}
 	machine, err := r.opts.Observer.Observe(ctx, in.Desired)
 	if err != nil {
@@ -116,7 +167,7 @@ func (r *Reconciler) desired(ctx context.Context, p *pass) error {
 	if r.nixVersion == "" {
 		version, err := r.opts.Observer.NixVersion(ctx)
 		if err != nil {
-			return fmt.Errorf("ask for the version of Nix: %w", err)
+			return fmt.Errorf("%w: %w", errNixUnavailable, err)
 		}
 		r.nixVersion = version
 	}
@@ -137,7 +188,8 @@ func (r *Reconciler) newTarget() {
 }
 
 // trackDrift remembers since when the machine differs from what was committed.
-// The grace starts anew when the running system changes again.
+// The grace starts anew when the running system changes again, but not when it
+// is the desired one that was brought back.
 func (r *Reconciler) trackDrift(in *plan.Input) error {
 	j := r.journal
 	drifted := in.Spec != nil && plan.Drifted(*in)
@@ -146,7 +198,7 @@ func (r *Reconciler) trackDrift(in *plan.Input) error {
 		return nil
 	case !drifted:
 		j.Drift = nil
-	case j.Drift == nil || j.Drift.Running != in.Machine.Running:
+	case j.Drift == nil || (j.Drift.Running != in.Machine.Running && !in.Machine.Runs(in.Desired)):
 		j.Drift = &drift{Running: in.Machine.Running, Since: in.Now}
 	default:
 		in.DriftSince = j.Drift.Since
@@ -169,7 +221,7 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 		j.end(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, "The system ran already; nothing was activated.", r.opts.Now())
 	}
 	j.Tries = tries{Key: j.Tries.Key}
-	j.Committed, j.Degraded = in.Desired, ""
+	j.Committed = in.Desired
 	return saveJournal(r.opts.StateDir, j)
 }
 
@@ -243,15 +295,26 @@ func (r *Reconciler) activate(ctx context.Context, p *pass) error {
 	if err != nil {
 		return fmt.Errorf("observe machine: %w", err)
 	}
-	done := result.Exited && (result.ExitCode == nixos.ExitDone || result.ExitCode == nixos.ExitUnitsFailed)
-	if !done || !machine.Runs(target) {
+	if !switched(result) || !machine.Runs(target) {
 		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonActivationFailed, activationMessage(result, machine, target))
 	}
-	j.Unproven, j.Degraded = "", ""
+	r.activated(target, result)
+	return r.enter(phaseActivated)
+}
+
+// switched reports whether stc says that the system runs.
+func switched(result nixos.Result) bool {
+	return result.Exited && (result.ExitCode == nixos.ExitDone || result.ExitCode == nixos.ExitUnitsFailed)
+}
+
+// activated remembers that the activation of a toplevel ended well. Failures
+// before it do not hold the commit back.
+func (r *Reconciler) activated(toplevel string, result nixos.Result) {
+	j := r.journal
+	j.Unproven, j.Degraded, j.Tries.Failure = "", nil, nil
 	if result.ExitCode == nixos.ExitUnitsFailed {
-		j.Degraded = "The system runs, but some unit failed to start. " + tailOf(result)
+		j.Degraded = &degraded{Toplevel: toplevel, Message: strings.TrimSpace("The system runs, but some unit failed to start. " + tailOf(result))}
 	}
-	return saveJournal(r.opts.StateDir, j)
 }
 
 // commit makes the running system the profile's and the boot default, in this
@@ -288,11 +351,12 @@ func (r *Reconciler) commit(ctx context.Context, p *pass) error {
 func (r *Reconciler) committed(target string) error {
 	j := r.journal
 	outcome, reason := v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate
-	if j.Degraded != "" {
+	message := j.Degraded.of(target)
+	if message != "" {
 		outcome, reason = v1alpha1.OutcomeDegraded, v1alpha1.ReasonDegraded
 	}
 	j.Committed, j.Drift, j.Tries = target, nil, tries{Key: j.Tries.Key}
-	j.end(phaseCommitted, outcome, reason, j.Degraded, r.opts.Now())
+	j.end(phaseCommitted, outcome, reason, message, r.opts.Now())
 	return saveJournal(r.opts.StateDir, j)
 }
 

@@ -52,11 +52,7 @@ func (r *Reconciler) build(ctx context.Context, p *pass) error {
 		return err
 	}
 	r.removeUnnamed()
-	err = r.opts.Activator.Check(ctx, b.Toplevel)
-	if errors.Is(err, nixos.ErrRootNotSupported) {
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonRootNotSupported, b.Toplevel+": "+err.Error())
-	}
-	return err
+	return nil
 }
 
 // source returns the directory of the verified flake.
@@ -126,7 +122,7 @@ func (r *Reconciler) unpack(ctx context.Context, download, dir string, pub *v1al
 func (r *Reconciler) sourceFailed(ctx context.Context, p *pass, err error) error {
 	switch {
 	case ctx.Err() != nil:
-		return r.interrupted(ctx)
+		return r.interrupted(ctx, p)
 	case errors.Is(err, archive.ErrInvalid):
 		return r.fail(p, plan.Permanent, v1alpha1.ReasonArchiveInvalid, "The archive is refused: "+err.Error())
 	case errors.Is(err, store.ErrNotFound):
@@ -143,7 +139,7 @@ func (r *Reconciler) sourceFailed(ctx context.Context, p *pass, err error) error
 // buildFailed gives a failed build its class.
 func (r *Reconciler) buildFailed(ctx context.Context, p *pass, err error) error {
 	if ctx.Err() != nil {
-		return r.interrupted(ctx)
+		return r.interrupted(ctx, p)
 	}
 	var failed *nixos.BuildError
 	if !errors.As(err, &failed) {
@@ -169,8 +165,11 @@ func (r *Reconciler) buildFailed(ctx context.Context, p *pass, err error) error 
 
 // interrupted ends the attempt of an agent that is told to stop. It is no
 // failure of the target.
-func (r *Reconciler) interrupted(ctx context.Context) error {
-	r.journal.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "The agent was stopped.", r.opts.Now())
+func (r *Reconciler) interrupted(ctx context.Context, p *pass) error {
+	const message = "The agent was stopped; the next one goes on."
+	p.progress = ""
+	p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInterrupted, Message: message})
+	r.journal.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message, r.opts.Now())
 	return errors.Join(saveJournal(r.opts.StateDir, r.journal), context.Cause(ctx))
 }
 

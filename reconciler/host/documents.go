@@ -87,6 +87,9 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 		return err
 	}
 	if !d.spec.present {
+		if err := r.forgetLastGood(); err != nil {
+			return err
+		}
 		d.accepted = nil
 		d.specProblem = &plan.Problem{
 			Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
@@ -104,8 +107,8 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 		d.accepted = accepted
 		return r.keepLastGood(data)
 	case problem.Reason == v1alpha1.ReasonNotSupported:
-		d.accepted = nil // a promise that cannot be kept: nothing is started
-		return nil
+		d.accepted = nil // a promise that cannot be kept: nothing is started, and nothing older comes back
+		return r.forgetLastGood()
 	case d.accepted == nil:
 		d.accepted, err = r.lastGood()
 	}
@@ -172,6 +175,14 @@ func (r *Reconciler) keepLastGood(data []byte) error {
 	return nil
 }
 
+// forgetLastGood removes what keepLastGood kept: it is not in force any more.
+func (r *Reconciler) forgetLastGood() error {
+	if err := os.Remove(r.lastGoodPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget HostSpec: %w", err)
+	}
+	return nil
+}
+
 // lastGood returns the HostSpec that was last adopted, or nil.
 func (r *Reconciler) lastGood() (*acceptedSpec, error) {
 	data, err := os.ReadFile(r.lastGoodPath())
@@ -193,8 +204,9 @@ func (r *Reconciler) lastGood() (*acceptedSpec, error) {
 func (r *Reconciler) observeOverride(ctx context.Context, _ *pass) error {
 	d := &r.documents
 	_, changed, err := d.override.look(ctx, r.opts.Store, store.OverrideKey(r.opts.Host))
-	if errors.Is(err, store.ErrAccessDenied) && !d.override.present {
-		return nil // never adopted, so absent
+	if errors.Is(err, store.ErrAccessDenied) {
+		d.override, d.overrideProblem = known{}, nil // this agent adopts none, so it is absent
+		return nil
 	}
 	if err != nil || !changed {
 		return err

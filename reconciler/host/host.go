@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/gofrs/flock"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
@@ -69,6 +70,7 @@ type Reconciler struct {
 	startedAt time.Time
 	machineID string
 
+	lock      *flock.Flock
 	journal   *journal
 	recovered bool
 	documents documents
@@ -78,27 +80,63 @@ type Reconciler struct {
 	nixVersion, bootID string
 }
 
-// New returns the reconciler of opts.Host. It creates the state directory.
-func New(opts Options) (*Reconciler, error) {
+// ErrLocked is returned while another agent works over the same state directory.
+var ErrLocked = errors.New("another npcnix-reconciler works in this state directory")
+
+// lockWait is how long New waits for another agent to end.
+const lockWait = 5 * time.Second
+
+// New returns the reconciler of opts.Host. It creates the state directory and
+// locks it until Close: two agents would undo each other's work.
+func New(ctx context.Context, opts Options) (*Reconciler, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(opts.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
-	id, err := machineID(opts.MachineIDFile, opts.StateDir)
+	lock, err := lockState(ctx, opts.StateDir)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reconciler{opts: opts, startedAt: opts.Now(), machineID: id}
+	id, err := machineID(opts.MachineIDFile, opts.StateDir)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	r := &Reconciler{opts: opts, lock: lock, startedAt: opts.Now(), machineID: id}
 	r.status = statusWriter{store: opts.Store, key: store.StatusKey(opts.Host), machineID: id}
 	return r, nil
+}
+
+// Close lets another agent work in the state directory.
+func (r *Reconciler) Close() error {
+	if err := r.lock.Close(); err != nil {
+		return fmt.Errorf("unlock state directory: %w", err)
+	}
+	return nil
+}
+
+func lockState(ctx context.Context, dir string) (*flock.Flock, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	lock := flock.New(filepath.Join(dir, "lock"))
+	_, err := lock.TryLockContext(ctx, lockWait/100)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return nil, fmt.Errorf("%w: %s; stop it, or ask it to look now with SIGHUP", ErrLocked, dir)
+	case err != nil:
+		return nil, fmt.Errorf("lock state directory: %w", err)
+	default:
+		return lock, nil
+	}
 }
 
 // Outcome is what a pass came to.
 type Outcome struct {
 	// TargetKnown says that the declaration and its remote were read.
 	TargetKnown bool
+	// StoreFailed says that the error, if there is one, is the store's.
+	StoreFailed bool
 	Decision    plan.Decision
 }
 
@@ -114,13 +152,14 @@ type pass struct {
 	decided bool
 	// progress is what is being done, while it is.
 	progress string
+	// storeFailed says that the store could not be read or written.
+	storeFailed bool
 }
 
 // step is one part of a pass. An error ends the pass.
 type step struct {
 	name string
-	// store says that an error is the store's: there is nothing to report then,
-	// and nowhere to report it.
+	// store says that an error is the store's.
 	store bool
 	run   func(ctx context.Context, p *pass) error
 }
@@ -139,10 +178,8 @@ func (r *Reconciler) steps() []step {
 // Reconcile is the loop's function: one pass, and the time until the next.
 func (r *Reconciler) Reconcile(ctx context.Context, _ string) (reconciler.Result, error) {
 	p := &pass{}
-	if err := r.pass(ctx, p); err != nil {
-		return reconciler.Result{}, err
-	}
-	return reconciler.Result{After: r.untilNext(p.decision)}, nil
+	err := r.pass(ctx, p)
+	return reconciler.Result{After: r.untilNext(p.decision)}, err
 }
 
 // Once makes one pass for a person who waits: it does not observe back-off,
@@ -150,13 +187,15 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ string) (reconciler.Result
 func (r *Reconciler) Once(ctx context.Context) (Outcome, error) {
 	p := &pass{asked: true}
 	err := r.pass(ctx, p)
-	return Outcome{TargetKnown: r.documents.accepted != nil && r.documents.publication != nil, Decision: p.decision}, err
+	known := r.documents.accepted != nil && r.documents.publication != nil
+	return Outcome{TargetKnown: known, StoreFailed: p.storeFailed, Decision: p.decision}, err
 }
 
 // pass runs the steps in order and reports whatever they came to.
 func (r *Reconciler) pass(ctx context.Context, p *pass) (err error) {
 	defer func() {
 		reportErr := r.report(context.WithoutCancel(ctx), p)
+		p.storeFailed = p.storeFailed || reportErr != nil
 		err = errors.Join(err, reportErr)
 	}()
 	for _, s := range r.steps() {
@@ -178,7 +217,11 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonDuplicateHost, Message: err.Error(), Stalled: true})
 	case errors.Is(err, errJournalTooNew):
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonJournalTooNew, Message: err.Error(), Stalled: true})
-	case s.store || ctx.Err() != nil:
+	case p.decided || ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", s.name, err)
+	case s.store:
+		p.storeFailed = true
+		p.decide(storeProblem(s.name, err))
 		return fmt.Errorf("%s: %w", s.name, err)
 	default:
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInternalError, Message: s.name + ": " + err.Error()})
@@ -186,6 +229,20 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 	}
 	r.logDecision(p)
 	return nil
+}
+
+// storeProblem is what is reported, if it can be, of a store that cannot be
+// read. Why is in the log: it names each request anew, and a status must not
+// change with mere time.
+func storeProblem(step string, err error) plan.Decision {
+	d := plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonStoreUnavailable, Message: "The store does not answer: " + step + " failed. The agent's log says why."}
+	switch {
+	case errors.Is(err, store.ErrAccessDenied):
+		d.Reason, d.Message = v1alpha1.ReasonAccessDenied, "The store refuses the host's credentials: "+step+" failed."
+	case errors.Is(err, store.ErrBucketNotFound):
+		d.Reason, d.Message = v1alpha1.ReasonBucketNotFound, "The store's bucket or directory does not exist."
+	}
+	return d
 }
 
 func (p *pass) decide(d plan.Decision) { p.decision, p.decided = d, true }
@@ -210,6 +267,16 @@ func (r *Reconciler) recover(ctx context.Context, _ *pass) error {
 	return nil
 }
 
+// LongestPoll is the greatest time between two looks that the last good
+// HostSpec allows.
+func (r *Reconciler) LongestPoll() time.Duration {
+	spec := v1alpha1.HostSpecSpec{}.WithDefaults("")
+	if accepted, err := r.lastGood(); err == nil && accepted != nil {
+		spec = accepted.spec
+	}
+	return spec.PollInterval.Max.Duration
+}
+
 // Interrupted reports whether an earlier agent left an attempt open, which is a
 // reason to look at once.
 func (r *Reconciler) Interrupted() bool {
@@ -218,20 +285,25 @@ func (r *Reconciler) Interrupted() bool {
 }
 
 // closeInterrupted ends an attempt that an earlier agent began. A switch that
-// still runs is waited for; nothing is known of how it ended, so it counts.
+// still runs is waited for. If nobody took its result, nothing is known of how
+// it ended, so it counts.
 func (r *Reconciler) closeInterrupted(ctx context.Context) error {
 	j := r.journal
 	message := "The agent ended during this attempt, in phase " + string(j.Phase) + "."
-	ctx, cancel := context.WithTimeout(ctx, v1alpha1.RebuildPolicy{}.WithDefaults().Timeouts.Activate.Duration)
-	defer cancel()
+	failed := j.Phase == phaseSwitching
 	if j.Phase == phaseSwitching || j.Phase == phaseCommitting {
 		for _, act := range []nixos.Action{nixos.ActionTest, nixos.ActionBoot} {
-			if _, err := r.opts.Activator.Await(ctx, runID(j.Attempt.ID, act)); err != nil {
+			result, err := r.opts.Activator.Await(ctx, runID(j.Attempt.ID, act))
+			if err != nil {
 				return fmt.Errorf("wait for an earlier agent's switch: %w", err)
+			}
+			if act == nixos.ActionTest && failed && switched(result) {
+				failed = false
+				r.activated(j.Attempt.Target, result)
 			}
 		}
 	}
-	if j.Phase == phaseSwitching {
+	if failed {
 		j.Tries.Counted++
 		j.Tries.Failure = &plan.Failure{
 			Class: plan.ActivationClass, Reason: v1alpha1.ReasonInterrupted, Message: message,

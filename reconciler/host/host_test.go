@@ -9,7 +9,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -19,6 +21,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/nixos/nixfake"
+	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/host"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
@@ -48,20 +51,21 @@ type world struct {
 type counting struct {
 	*mem.Store
 
-	gets, puts int
+	gets, puts atomic.Int64
 	down       error
+	broken     map[string]error
 }
 
 func (c *counting) Get(ctx context.Context, key string, opts store.GetOptions) (*store.Object, error) {
-	c.gets++
-	if c.down != nil {
-		return nil, c.down
+	c.gets.Add(1)
+	if err := errors.Join(c.down, c.broken[key]); err != nil {
+		return nil, err
 	}
 	return c.Store.Get(ctx, key, opts)
 }
 
 func (c *counting) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
-	c.puts++
+	c.puts.Add(1)
 	if c.down != nil {
 		return "", c.down
 	}
@@ -79,7 +83,12 @@ func newWorld(t *testing.T) *world {
 // restart starts a new agent over the same state.
 func (w *world) restart() {
 	w.t.Helper()
-	r, err := host.New(host.Options{
+	if w.r != nil {
+		if err := w.r.Close(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	r, err := host.New(w.t.Context(), host.Options{
 		Host: "web", Store: w.store, Observer: w.machine, Builder: w.machine, Activator: w.machine,
 		StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
 		Now:   func() time.Time { return w.now },
@@ -88,6 +97,13 @@ func (w *world) restart() {
 	})
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	if w.r == nil {
+		w.t.Cleanup(func() {
+			if err := w.r.Close(); err != nil {
+				w.t.Error(err)
+			}
+		})
 	}
 	w.r = r
 }
@@ -218,7 +234,8 @@ func TestHostGoesFromNothingToReady(t *testing.T) {
 func TestIdleIsThreeConditionalGetsAndNothingElse(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
-	w.store.gets, w.store.puts = 0, 0
+	w.store.gets.Store(0)
+	w.store.puts.Store(0)
 	before, err := os.Stat(filepath.Join(w.state, "journal.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -229,8 +246,8 @@ func TestIdleIsThreeConditionalGetsAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.store.gets != 3 || w.store.puts != 0 || !os.SameFile(before, after) {
-		t.Errorf("%d gets, %d puts, same journal: %v", w.store.gets, w.store.puts, os.SameFile(before, after))
+	if w.store.gets.Load() != 3 || w.store.puts.Load() != 0 || !os.SameFile(before, after) {
+		t.Errorf("%d gets, %d puts, same journal: %v", w.store.gets.Load(), w.store.puts.Load(), os.SameFile(before, after))
 	}
 	w.wantCalls("build", "test", "profile", "boot")
 }
@@ -844,6 +861,183 @@ func TestDrainInASwitchCommitsWhatWasActivated(t *testing.T) {
 	}
 	w.wantCalls("build", "test", "profile", "boot")
 	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestHeartbeatGoesOnDuringABuild(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	var puts int64
+	synctest.Test(t, func(*testing.T) {
+		w.machine.OnBuild = func(nixos.BuildRequest) error {
+			before := w.store.puts.Load()
+			time.Sleep(16 * time.Minute)
+			synctest.Wait()
+			puts = w.store.puts.Load() - before
+			return nil
+		}
+		w.pass()
+	})
+	if puts != 3 {
+		t.Errorf("%d heartbeats in 16 minutes", puts)
+	}
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestTwoAgentsDoNotWorkInOneStateDirectory(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := host.New(ctx, host.Options{
+		Host: "web", Store: w.store, Observer: w.machine, Builder: w.machine, Activator: w.machine, StateDir: w.state,
+		Now: time.Now, NewID: func() string { return "x" },
+	})
+	if !errors.Is(err, host.ErrLocked) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A switch by hand changes profile and boot default too: all is mended at once.
+func TestWholeSwitchByHandIsCorrectedAtOnceAfterItsGrace(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.machine.Change(func(m *nixos.Machine) {
+		m.Running, m.Profile, m.BootDefault = "/nix/store/by-hand", "/nix/store/by-hand", "/nix/store/by-hand"
+	})
+	w.pass()
+	w.now = w.now.Add(15 * time.Minute)
+	w.pass()
+	w.wantCalls("build", "test", "profile", "boot", "test", "profile", "boot")
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+// An agent that is killed between a switch that ended well and its commit has
+// not failed; one whose switch ended badly, or unseen, has.
+func TestAgentThatWasKilledBeforeItsCommitGoesOn(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{0, 4} {
+		w := newWorld(t)
+		w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+			if a.Action == nixos.ActionTest {
+				return nixos.Result{Exited: true, ExitCode: code}, true
+			}
+			panic("killed")
+		}
+		w.put("hosts/web.yaml", hostSpec+"  rebuildPolicy: {retry: {maxAttempts: 1}}\n")
+		w.publish("web 1")
+		if _, err := reconciler.Once(t.Context(), w.r.Reconcile, "web"); !errors.Is(err, reconciler.ErrPanic) {
+			t.Fatal(err)
+		}
+		w.machine.OnStart = nil
+		w.restart()
+		w.pass()
+		w.wantCalls("build", "test", "profile", "boot")
+		if code == 0 {
+			w.want("Ready", meta.True, "UpToDate", "")
+		} else {
+			w.want("Ready", meta.False, "Degraded", "") // not forgotten over the kill
+		}
+	}
+}
+
+func TestJournalStaysSmall(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	size := func() int64 {
+		t.Helper()
+		info, err := os.Stat(filepath.Join(w.state, "journal.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	w.machine.OnBuild = func(req nixos.BuildRequest) error { // another source, the same system
+		return os.WriteFile(filepath.Join(req.Dir, "flake.nix"), []byte("web 1"), 0o600)
+	}
+	grow := func(from, to int) {
+		t.Helper()
+		for i := from; i < to; i++ {
+			w.publish(fmt.Sprintf("web %d", i))
+			w.pass()
+		}
+	}
+	grow(100, 115)
+	before := size()
+	grow(115, 130)
+	if after := size(); after > before+100 {
+		t.Errorf("the journal grew from %d to %d bytes", before, after)
+	}
+	roots, err := os.ReadDir(filepath.Join(w.state, "gcroots"))
+	if err != nil || len(roots) > 6 {
+		t.Errorf("%d roots, %v", len(roots), err)
+	}
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestDocumentThatCannotBeReadIsReported(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.store.broken = map[string]error{"remotes/prod.yaml": errors.New("request 1: internal error")}
+	if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+		t.Error("no error")
+	}
+	w.want("Ready", meta.False, "StoreUnavailable", "observe remote failed")
+	w.store.broken = nil
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestStoppedAgentSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	ctx, stop := context.WithCancel(t.Context())
+	w.machine.OnBuild = func(nixos.BuildRequest) error { stop(); return context.Canceled }
+	if _, err := w.r.Reconcile(ctx, "web"); err == nil {
+		t.Error("no error")
+	}
+	w.want("Ready", meta.False, "Interrupted", "The agent was stopped")
+	if a := w.status().Status.LastAttempt; a.Outcome != v1alpha1.OutcomeFailed {
+		t.Errorf("attempt %+v", a)
+	}
+}
+
+func TestClockThatWasWrongHoldsNothingBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	broken := true
+	w.machine.OnBuild = func(nixos.BuildRequest) error {
+		if broken {
+			return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "x", ExitCode: 1}
+		}
+		return nil
+	}
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	right := w.now
+	w.now = right.AddDate(4, 0, 0)
+	w.pass()
+	broken = false
+	w.now = right.Add(time.Minute)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestRefusedSpecDoesNotBringAnOlderOneBack(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.put("hosts/web.yaml", hostSpec+"  maintenanceWindow: {timeZone: UTC}\n")
+	w.pass()
+	w.want("Stalled", meta.True, "NotSupported", "")
+	w.put("hosts/web.yaml", hostSpec+"  maintenanceWindow: {timeZone: UTC}\n  typo: 1\n")
+	w.publish("web 2")
+	w.restart()
+	w.pass()
+	w.want("Ready", meta.False, "SpecInvalid", "")
+	w.wantCalls("build", "test", "profile", "boot")
 }
 
 func TestStateIsForRootAlone(t *testing.T) {

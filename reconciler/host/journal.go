@@ -35,6 +35,7 @@ const (
 	phaseVerified   phase = "Verified"
 	phaseBuilt      phase = "Built"
 	phaseSwitching  phase = "Switching"
+	phaseActivated  phase = "Activated"
 	phaseCommitting phase = "Committing"
 	phaseCommitted  phase = "Committed"
 	phaseFailed     phase = "Failed"
@@ -51,9 +52,9 @@ type journal struct {
 	Tries tries `json:"tries"`
 	// Built remembers which toplevel a source gave, newest first.
 	Built []built `json:"built,omitempty"`
-	// Committed is the toplevel that was last committed, Degraded what did not start in it.
-	Committed string `json:"committed,omitempty"`
-	Degraded  string `json:"degraded,omitempty"`
+	// Committed is the toplevel that was last committed.
+	Committed string    `json:"committed,omitempty"`
+	Degraded  *degraded `json:"degraded,omitempty"`
 	// Unproven is a toplevel whose activation began and did not end well.
 	Unproven string `json:"unproven,omitempty"`
 	Drift    *drift `json:"drift,omitempty"`
@@ -82,6 +83,20 @@ type drift struct {
 	// Running is what ran; another value starts the grace anew.
 	Running string    `json:"running"`
 	Since   time.Time `json:"since"`
+}
+
+// degraded is a system that was activated although some unit failed.
+type degraded struct {
+	Toplevel string `json:"toplevel"`
+	Message  string `json:"message"`
+}
+
+// of returns what did not start in the toplevel, or "".
+func (d *degraded) of(toplevel string) string {
+	if d == nil || d.Toplevel != toplevel {
+		return ""
+	}
+	return d.Message
 }
 
 // maxBuilt is how many sources' toplevels are remembered and rooted.
@@ -156,10 +171,13 @@ func (j *journal) find(archive, attribute, nixVersion string) *built {
 // the committed toplevel's.
 func (j *journal) remember(b built) {
 	kept := []built{b}
+	rooted := b.Toplevel == j.Committed // one root of it is enough
 	for _, old := range j.Built {
 		same := old.Archive == b.Archive && old.Attribute == b.Attribute && old.NixVersion == b.NixVersion
-		if !same && (len(kept) < maxBuilt || old.Toplevel == j.Committed) {
+		needed := old.Toplevel == j.Committed && !rooted
+		if !same && (len(kept) < maxBuilt || needed) {
 			kept = append(kept, old)
+			rooted = rooted || old.Toplevel == j.Committed
 		}
 	}
 	j.Built = kept

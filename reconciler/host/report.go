@@ -224,8 +224,10 @@ func inForce(p *pass) []meta.Condition {
 }
 
 func healthy(j *journal, p *pass) meta.Condition {
-	if j != nil && j.Degraded != "" && p.desired != nil && p.machine.Runs(p.desired.Toplevel) {
-		return condition(v1alpha1.ConditionHealthy, meta.False, v1alpha1.ReasonDegraded, j.Degraded)
+	if j != nil && p.desired != nil && p.machine.Runs(p.desired.Toplevel) {
+		if message := j.Degraded.of(p.desired.Toplevel); message != "" {
+			return condition(v1alpha1.ConditionHealthy, meta.False, v1alpha1.ReasonDegraded, message)
+		}
 	}
 	return condition(v1alpha1.ConditionHealthy, meta.Unknown, v1alpha1.ReasonNotChecked, "This version runs no health checks yet.")
 }

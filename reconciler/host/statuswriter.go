@@ -80,6 +80,23 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 		w.last = status
 		return nil
 	}
+	if err := w.replace(ctx, data, now); err != nil {
+		return err
+	}
+	w.last = status
+	return nil
+}
+
+// beat puts the same bytes again, so that the host is not taken for silent
+// while it is busy.
+func (w *statusWriter) beat(ctx context.Context, now time.Time) error {
+	if !w.claimed || w.data == nil {
+		return nil
+	}
+	return w.replace(ctx, w.data, now)
+}
+
+func (w *statusWriter) replace(ctx context.Context, data []byte, now time.Time) error {
 	etag, err := w.write(ctx, data)
 	if errors.Is(err, store.ErrConflict) {
 		etag, err = w.resolve(ctx, data, now)
@@ -87,7 +104,7 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 	if err != nil {
 		return err
 	}
-	w.etag, w.data, w.putAt, w.last = etag, data, now, status
+	w.etag, w.data, w.putAt = etag, data, now
 	return nil
 }
 

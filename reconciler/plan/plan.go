@@ -90,9 +90,10 @@ type Input struct {
 	Attempts int32
 	// Failure is how the last attempt at the target ended, nil if well.
 	Failure *Failure
-	// Committed is the toplevel that was last committed; Degraded, if set, what
-	// did not start in it.
-	Committed, Degraded string
+	// Committed is the toplevel that was last committed.
+	Committed string
+	// Degraded, if set, is what did not start when Desired was activated.
+	Degraded string
 	// Unproven is a toplevel whose activation began and did not end well: that
 	// it runs says nothing.
 	Unproven string
@@ -167,7 +168,7 @@ func (in Input) judge() Decision {
 		return Decision{Action: Commit, Reason: v1alpha1.ReasonProgressing, Message: "Committing " + in.name() + "."}
 	case in.RemoteProblem != nil:
 		return in.problem(in.RemoteProblem)
-	case in.Degraded != "" && in.Committed == in.Desired:
+	case in.Degraded != "":
 		return Decision{Action: None, Reason: v1alpha1.ReasonDegraded, Message: in.Degraded, Stalled: true}
 	default:
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonUpToDate, Message: "Runs " + in.name() + "."}
@@ -194,13 +195,20 @@ func (in Input) gate(d Decision) Decision {
 		held.Reason = v1alpha1.ReasonRetriesExhausted
 		held.Message = in.exhausted(most)
 		return held
-	case in.Attempted, in.Now.Before(f.NextAt) && !in.Asked:
+	case in.Attempted, in.waits(f) && !in.Asked:
 		held.NextAt = f.NextAt
 		held.Message = in.retrying(most, counted)
 		return held
 	default:
 		return d
 	}
+}
+
+// waits reports whether a failure's delay is not over. One that is longer than
+// any delay comes from a clock that was wrong.
+func (in Input) waits(f *Failure) bool {
+	left := f.NextAt.Sub(in.Now)
+	return left > 0 && left <= in.Spec.RebuildPolicy.Retry.MaxBackoff.Duration
 }
 
 func (in Input) suspended() Decision {
@@ -224,7 +232,7 @@ func (in Input) drift(d Decision) Decision {
 		return held
 	}
 	since := in.DriftSince
-	if since.IsZero() {
+	if since.IsZero() || since.After(in.Now) { // the latter by a clock that was wrong
 		since = in.Now
 	}
 	if due := since.Add(policy.Grace.Duration); in.Now.Before(due) {
