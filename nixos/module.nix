@@ -55,8 +55,11 @@ in
         ExecReload = "${pkgs.coreutils}/bin/kill -HUP $MAINPID";
         Restart = "always";
         RestartSec = 10;
-        # SIGTERM goes to the agent alone, which lets a switch under way end.
-        KillMode = "mixed";
+        # Signals go to the agent alone: a switch under way ends by itself, also
+        # when the agent was killed, and the next agent waits for it.
+        KillMode = "process";
+        # A builder that needs too much memory is not the agent's end.
+        OOMPolicy = "continue";
         TimeoutStopSec = "15min";
         StateDirectory = "npcnix";
         StateDirectoryMode = "0700";

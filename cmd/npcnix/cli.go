@@ -58,7 +58,7 @@ func (c *cli) run(ctx context.Context, args []string) int {
 func (c *cli) code(err error) int {
 	var invalid *codec.InvalidError
 	switch {
-	case !c.started, errors.Is(err, errUsage), errors.Is(err, config.ErrNoStore):
+	case !c.started, errors.Is(err, errUsage):
 		return exitcode.Usage
 	case errors.As(err, &invalid), errors.Is(err, errRefused), errors.Is(err, codec.ErrTooLarge),
 		errors.Is(err, archive.ErrRefused), errors.Is(err, archive.ErrInvalid):
@@ -129,7 +129,7 @@ func (c *cli) noteStart(cmd *cobra.Command) {
 func (c *cli) open(ctx context.Context) (store.Store, error) { //nolint:ireturn // which one is the point
 	url, err := config.LoadStore(c.flags, c.getenv)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUsage, err)
 	}
 	s, err := storeurl.Open(ctx, url)
 	if err != nil {

@@ -74,7 +74,7 @@ func (c *cli) deleteRemote(ctx context.Context, name string, force bool) error {
 			return fmt.Errorf("%w: remote %s is followed by %s; point them elsewhere first, or use --force", errRefused, name, strings.Join(users, ", "))
 		}
 	}
-	if err := document.Unpublish(ctx, s, name); err != nil {
+	if err := document.Unpublish(ctx, s, name, force); err != nil {
 		return fmt.Errorf("remote %s: %w", name, err)
 	}
 	return c.print("remote/%s deleted", name)

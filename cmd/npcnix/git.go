@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -12,7 +15,11 @@ import (
 	"github.com/npcnix/npcnix/nixos/run"
 )
 
-const gitLimit = time.Minute
+const (
+	gitLimit = time.Minute
+	// maxGitOutput bounds a list of files, in bytes: 200,000 long names.
+	maxGitOutput = 256 << 20
+)
 
 // git asks git about the work tree that a directory belongs to.
 type git struct{ dir string }
@@ -20,7 +27,7 @@ type git struct{ dir string }
 // run returns what a git command prints. ok is false if it failed.
 func (g git) run(ctx context.Context, args ...string) (out string, ok bool, err error) {
 	result, err := run.Run(ctx, run.Command{
-		Path: "git", Args: append([]string{"-C", g.dir}, args...), Limit: gitLimit,
+		Path: "git", Args: append([]string{"-C", g.dir}, args...), Limit: gitLimit, MaxStdout: maxGitOutput,
 		Env: run.Environ([]string{"PATH", "HOME", "XDG_CONFIG_HOME", "GIT_CEILING_DIRECTORIES", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"}, "LC_ALL=C"),
 	})
 	if err != nil {
@@ -36,6 +43,8 @@ func (g git) run(ctx context.Context, args ...string) (out string, ok bool, err 
 func (g git) inside(ctx context.Context) (bool, error) {
 	out, ok, err := g.run(ctx, "rev-parse", "--is-inside-work-tree")
 	switch {
+	case errors.Is(err, run.ErrNotFound) && !underGit(g.dir):
+		return false, nil // nothing to ask git about
 	case err != nil:
 		return false, fmt.Errorf("ask git which files it tracks: %w", err)
 	case ok:
@@ -45,6 +54,21 @@ func (g git) inside(ctx context.Context) (bool, error) {
 	default:
 		return false, fmt.Errorf("ask git which files it tracks: %s", out)
 	}
+}
+
+// underGit reports whether the directory, or one above it, looks like a work tree.
+func underGit(dir string) bool {
+	dir, err := filepath.Abs(dir)
+	for err == nil {
+		if _, err := os.Lstat(filepath.Join(dir, ".git")); err == nil {
+			return true
+		}
+		if dir == filepath.Dir(dir) {
+			return false
+		}
+		dir = filepath.Dir(dir)
+	}
+	return true // git will say what is wrong
 }
 
 // tracked lists what git tracks below the directory. Submodules are refused:

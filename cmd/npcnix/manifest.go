@@ -140,7 +140,8 @@ func foreign(source string, data []byte) bool {
 	}
 	for _, doc := range docs {
 		t, err := codec.TypeOf(doc)
-		if err != nil || t.APIVersion == "" || strings.HasPrefix(t.APIVersion, "npcnix") {
+		ours := t.Kind == v1alpha1.KindHostSpec || t.Kind == v1alpha1.KindHostOverride
+		if err != nil || t.APIVersion == "" || ours || strings.HasPrefix(t.APIVersion, "npcnix") {
 			return false
 		}
 	}
@@ -158,6 +159,7 @@ func readStream(source string, data []byte) ([]manifest, error) {
 	}
 	var all []manifest
 	var problems []codec.Problem
+	seen := map[string]bool{}
 	for _, doc := range docs {
 		m, err := decode(doc)
 		if invalid, ok := errors.AsType[*codec.InvalidError](err); ok {
@@ -167,6 +169,10 @@ func readStream(source string, data []byte) ([]manifest, error) {
 		if err != nil {
 			return nil, err
 		}
+		if seen[m.String()] {
+			problems = append(problems, codec.Problem{Source: source, Line: doc.Line + 1, Path: "metadata.name", Message: m.String() + " is there twice"})
+		}
+		seen[m.String()] = true
 		m.doc.Raw = append(bytes.TrimSpace(m.doc.Raw), '\n')
 		all = append(all, m)
 	}

@@ -62,6 +62,9 @@ func (c *cli) push(ctx context.Context, path string, o pushOptions) (err error) 
 	}
 	p := document.Publication{Remote: o.remote, Force: o.force}
 	var file *os.File
+	if !info.IsDir() && len(o.include) > 0 {
+		return fmt.Errorf("%w: --include goes with a directory; %s is an archive already", errUsage, path)
+	}
 	if info.IsDir() {
 		file, err = c.fromDirectory(ctx, path, o.include, &p.Spec)
 	} else {

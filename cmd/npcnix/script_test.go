@@ -82,6 +82,8 @@ func TestInputsAreFoundInFlakes(t *testing.T) {
 		`{ outputs = { self }: { x = self.inputs.foo; }; }`:                                                false,
 		`{ inputs.nixpkgs.url = "github:NixOS/nixpkgs"; outputs = { self, nixpkgs }: { }; }`:               true,
 		"{ inputs = {\n nixpkgs.url = \"x\"; };\n outputs = inputs: { }; }":                                true,
+		"{ outputs = { self }: {\n    x = { inputs = { a = 1; }; }; }; }":                                  false,
+		"{\n  outputs = inputs: { };\n  inputs = {\n    a.url = \"x\"; }; }":                               true,
 		`{ outputs = { self, nixpkgs }: { }; }`:                                                            true,
 		`{ outputs = args@{ self, nixpkgs, ... }: { }; }`:                                                  true,
 		`{ inputs."nixpkgs".url = "x"; outputs = _: { }; }`:                                                true,

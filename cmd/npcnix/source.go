@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
 
@@ -72,7 +73,7 @@ func (s *source) fromGit(ctx context.Context, g git) error {
 	}
 	for _, p := range tracked {
 		info, err := s.root.Lstat(p)
-		if errors.Is(err, fs.ErrNotExist) || (err == nil && info.IsDir()) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) || (err == nil && info.IsDir()) {
 			continue // deleted, and not committed yet
 		}
 		if err != nil {
@@ -215,10 +216,9 @@ func (s *source) checkFlake(dir string, inGit bool) error {
 // far as people write flakes; what it does not see, Nix will say on the host.
 func hasInputs(flake string) bool {
 	text := regexp.MustCompile(`(?s)/\*.*?\*/|#[^\n]*`).ReplaceAllString(flake, "")
-	if regexp.MustCompile(`\binputs\s*\.\s*["A-Za-z_]`).MatchString(regexp.MustCompile(`(?s)\boutputs\b.*`).ReplaceAllString(text, "")) {
-		return true
-	}
-	if found := regexp.MustCompile(`(?s)\binputs\s*=\s*\{(.*)`).FindStringSubmatch(text); found != nil && !strings.HasPrefix(strings.TrimSpace(found[1]), "}") {
+	// Below outputs, inputs is somebody else's word, unless it begins a line of the top.
+	top := regexp.MustCompile(`(?s)\boutputs\s*=.*`).ReplaceAllString(text, "") + strings.Join(regexp.MustCompile(`(?m)^ {0,2}inputs\b.*\n.*`).FindAllString(text, -1), "\n")
+	if regexp.MustCompile(`\binputs\s*(\.\s*["A-Za-z_]|=\s*\{\s*["A-Za-z_])`).MatchString(top) {
 		return true
 	}
 	arguments := regexp.MustCompile(`(?s)\boutputs\s*=\s*(?:[A-Za-z_]\w*\s*@\s*)?\{([^}]*)\}`).FindStringSubmatch(text)

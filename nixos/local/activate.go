@@ -127,12 +127,9 @@ func (m *Machine) Await(ctx context.Context, id string) (nixos.Result, error) {
 // killed, and adds the end of the output.
 func (m *Machine) finish(id string, result nixos.Result) (nixos.Result, error) {
 	result.Output = m.outputTail(id)
-	data, err := json.Marshal(result)
-	if err == nil {
-		err = renameio.WriteFile(filepath.Join(m.dir(id), "result"), data, 0o600)
-	}
-	if err != nil {
-		return result, fmt.Errorf("keep result of stc: %w", err)
+	if data, err := json.Marshal(result); err == nil {
+		// If it cannot be kept, an agent after this one will not know; this one does.
+		_ = renameio.WriteFile(filepath.Join(m.dir(id), "result"), data, 0o600)
 	}
 	return result, nil
 }

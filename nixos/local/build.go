@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,8 @@ func (m *Machine) Build(ctx context.Context, req nixos.BuildRequest) (string, er
 	if err := os.MkdirAll(filepath.Dir(req.OutLink), 0o700); err != nil { // Nix 2.8 ignores that it cannot link
 		return "", fmt.Errorf("make directory of roots: %w", err)
 	}
-	installable := "path:" + req.Dir + `#nixosConfigurations."` + req.Attribute + `".config.system.build.toplevel`
+	dir := (&url.URL{Path: req.Dir}).EscapedPath() // a flake reference is a URL
+	installable := "path:" + dir + `#nixosConfigurations."` + req.Attribute + `".config.system.build.toplevel`
 	result, err := m.nix(ctx, req.Limit, "nix", experimental("build", "--json", "--out-link", req.OutLink,
 		"--no-update-lock-file", "--option", "accept-flake-config", "false", installable)...)
 	switch {

@@ -28,8 +28,10 @@ const (
 var (
 	// ErrLimit: the command ran into its limit.
 	ErrLimit = errors.New("time limit reached")
-	// ErrOutput: the command printed more than 4 MiB.
+	// ErrOutput: the command printed more than MaxStdout.
 	ErrOutput = errors.New("too much output")
+	// ErrNotFound: there is no such program in PATH.
+	ErrNotFound = exec.ErrNotFound
 )
 
 // Command is a program with its arguments.
@@ -47,6 +49,9 @@ type Command struct {
 	// Grace is the time between SIGTERM and SIGKILL when the command is
 	// stopped; 0 is 10 s.
 	Grace time.Duration
+	// MaxStdout bounds what is kept of the standard output, in bytes; 0 is 4 MiB.
+	// A command that prints more is stopped.
+	MaxStdout int
 	// Output, if set, takes what the command prints instead of Result.
 	Output *os.File
 	// Inherit is passed to the command as descriptor 3 and following.
@@ -90,7 +95,7 @@ type Process struct {
 func Start(c Command) (*Process, error) {
 	p := &Process{
 		name: c.Path, limit: c.Limit, grace: cmp.Or(c.Grace, defaultGrace), done: make(chan struct{}),
-		stdout: &head{limit: maxStdout}, stderr: &tail{limit: maxStderr},
+		stdout: &head{limit: cmp.Or(c.MaxStdout, maxStdout)}, stderr: &tail{limit: maxStderr},
 	}
 	p.cmd = exec.Command(c.Path, c.Args...) //nolint:gosec,noctx // an argument vector; Wait takes the context
 	p.cmd.Env = c.Env

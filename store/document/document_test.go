@@ -295,7 +295,9 @@ func TestForcedPublicationHealsABrokenArchive(t *testing.T) {
 		t.Errorf("archive is %q, %v", data, err)
 	}
 	put(t, s, key, "short")
-	publish(t, s, 1) // another length is seen without force
+	if done := publish(t, s, 1); done.Unchanged || done.Generation != 3 { // another length is seen without force, and hosts look again
+		t.Errorf("%+v", done)
+	}
 	if data, _, err := store.ReadAll(t.Context(), s, key, 100, store.GetOptions{}); err != nil || string(data) != "archive 0001" {
 		t.Errorf("archive is %q, %v", data, err)
 	}
@@ -313,15 +315,48 @@ func TestDeletedRemoteNeverGivesAGenerationTwice(t *testing.T) {
 	s := memory()
 	publish(t, s, 1)
 	publish(t, s, 2)
-	if err := document.Unpublish(t.Context(), s, "prod"); err != nil {
+	if err := document.Unpublish(t.Context(), s, "prod", false); err != nil {
 		t.Fatal(err)
 	}
 	if done := publish(t, s, 3); done.Generation != 3 {
 		t.Errorf("%+v", done)
 	}
 	check(t, s)
-	if err := document.Unpublish(t.Context(), s, "absent"); !errors.Is(err, store.ErrNotFound) {
+	if err := document.Unpublish(t.Context(), s, "absent", true); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestArchiveOfTheSameTreeThatIsGoneIsPublishedAnew(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	publish(t, s, 1)
+	if err := s.Delete(t.Context(), store.ArchiveKey(tree(1).Spec.Archive.Digest)); err != nil {
+		t.Fatal(err)
+	}
+	other := tree(2) // the same tree, packed by another program
+	other.Spec.Archive.NarHash = tree(1).Spec.Archive.NarHash
+	if done, err := document.Publish(t.Context(), s, other); err != nil || done.Unchanged || done.Generation != 2 {
+		t.Errorf("%+v %v", done, err)
+	}
+}
+
+func TestRestoredPointerDoesNotMakeGenerationsGoBack(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	for i := 1; i <= 4; i++ {
+		publish(t, s, i)
+	}
+	second, _, err := store.ReadAll(t.Context(), s, "history/prod/0000000002.yaml", 1<<20, store.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "remotes/prod.yaml", string(second))
+	if done := publish(t, s, 5); done.Generation != 4 && done.Generation != 5 {
+		t.Errorf("%+v", done)
+	}
+	if done := publish(t, s, 6); done.Generation < 5 {
+		t.Errorf("%+v", done)
 	}
 }
 
@@ -332,6 +367,23 @@ func TestForeignHistoryIsNotOverwritten(t *testing.T) {
 	put(t, s, "history/prod/0000000001.yaml", "something else")
 	if _, err := document.Publish(t.Context(), s, tree(2)); err == nil || !strings.Contains(err.Error(), "another publication of the same generation") {
 		t.Errorf("error %v", err)
+	}
+}
+
+func TestPointerThatCannotBeReadIsDeletedByForceOnly(t *testing.T) {
+	t.Parallel()
+	s := memory()
+	publish(t, s, 1)
+	publish(t, s, 2)
+	put(t, s, "remotes/prod.yaml", "kind: [")
+	if err := document.Unpublish(t.Context(), s, "prod", false); err == nil {
+		t.Error("deleted")
+	}
+	if err := document.Unpublish(t.Context(), s, "prod", true); err != nil {
+		t.Error(err)
+	}
+	if done := publish(t, s, 3); done.Generation != 2 {
+		t.Errorf("%+v", done)
 	}
 }
 

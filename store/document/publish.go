@@ -45,13 +45,13 @@ type Published struct {
 //  4. replace it by N+1; on conflict from 2
 //  5. see that the archive still exists
 func Publish(ctx context.Context, s store.Store, p Publication) (Published, error) {
-	if err := upload(ctx, s, p); err != nil {
+	mended, err := upload(ctx, s, p)
+	if err != nil {
 		return Published{}, err
 	}
+	p.Force = p.Force || mended // hosts that refused the broken archive look again
 	var done Published
-	err := Update(ctx, s, store.RemoteKey(p.Remote), func(present []byte) ([]byte, error) {
-		var next []byte
-		var err error
+	err = Update(ctx, s, store.RemoteKey(p.Remote), func(present []byte) (next []byte, err error) {
 		done, next, err = advance(ctx, s, p, present)
 		return next, err
 	})
@@ -60,76 +60,93 @@ func Publish(ctx context.Context, s store.Store, p Publication) (Published, erro
 	}
 	_, err = s.Stat(ctx, store.ArchiveKey(p.Spec.Archive.Digest))
 	if errors.Is(err, store.ErrNotFound) {
-		err = upload(ctx, s, p)
+		_, err = upload(ctx, s, p)
 	}
 	return done, err
 }
 
 // upload puts the archive unless it is there. One of another length is broken,
-// whatever its name says, and is replaced.
-func upload(ctx context.Context, s store.Store, p Publication) error {
+// whatever its name says, and is mended.
+func upload(ctx context.Context, s store.Store, p Publication) (mended bool, err error) {
 	key := store.ArchiveKey(p.Spec.Archive.Digest)
 	opts := store.PutOptions{IfAbsent: !p.Force}
 	if !p.Force {
 		info, err := s.Stat(ctx, key)
 		switch {
 		case err == nil && info.Size == p.Spec.Archive.Size:
-			return nil
+			return false, nil
 		case err == nil:
-			opts.IfAbsent = false
+			opts.IfAbsent, mended = false, true
 		case !absent(err) && !errors.Is(err, store.ErrAccessDenied):
-			return err
+			return false, err //nolint:wrapcheck // the store says operation and key
 		}
 	}
 	if _, err := p.Archive.Seek(0, io.SeekStart); err != nil {
-		return fmt.Errorf("read archive: %w", err)
+		return false, fmt.Errorf("read archive: %w", err)
 	}
-	_, err := s.Put(ctx, key, p.Archive, opts)
+	_, err = s.Put(ctx, key, p.Archive, opts)
 	if errors.Is(err, store.ErrConflict) {
-		return nil // another pusher was faster with the same bytes
+		return false, nil // another pusher was faster with the same bytes
 	}
-	return err
+	return mended, err //nolint:wrapcheck // the store says operation and key
 }
 
 // advance makes the next pointer out of the present one, and keeps that in the
 // history first. It returns no pointer where the tree is the same.
 func advance(ctx context.Context, s store.Store, p Publication, present []byte) (Published, []byte, error) {
-	generation, err := nextAfterHistory(ctx, s, p.Remote, present)
-	if err != nil {
-		return Published{}, nil, err
-	}
+	last := int64(0)
 	if present != nil {
 		key := store.RemoteKey(p.Remote)
 		old, err := codec.DecodeLenient[v1alpha1.Remote](codec.Document{Source: key, Raw: present}, v1alpha1.KindRemote)
 		if err != nil {
-			return Published{}, nil, fmt.Errorf("the present pointer cannot be understood; restore it from history, or delete the remote: %w", err)
+			return Published{}, nil, fmt.Errorf("the present pointer cannot be understood; restore it from history, or delete the remote by force: %w", err)
 		}
-		if !p.Force && old.Spec.Archive.NarHash != "" && old.Spec.Archive.NarHash == p.Spec.Archive.NarHash {
-			return Published{Generation: old.Metadata.Generation, Digest: old.Spec.Archive.Digest, Unchanged: true}, nil, nil
+		last = old.Metadata.Generation
+		same, err := unchanged(ctx, s, p, old.Spec.Archive)
+		if same || err != nil {
+			return Published{Generation: last, Digest: old.Spec.Archive.Digest, Unchanged: true}, nil, err
 		}
-		if err := keep(ctx, s, store.HistoryKey(p.Remote, old.Metadata.Generation), present); err != nil {
+		if err := keep(ctx, s, store.HistoryKey(p.Remote, last), present); err != nil {
 			return Published{}, nil, err
 		}
-		generation = old.Metadata.Generation + 1
+	}
+	generation, err := nextGeneration(ctx, s, p.Remote, last)
+	if err != nil {
+		return Published{}, nil, err
 	}
 	next, err := codec.Encode(&v1alpha1.Remote{
 		TypeMeta: meta.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.KindRemote},
 		Metadata: meta.ObjectMeta{Name: p.Remote, Generation: generation},
 		Spec:     p.Spec,
 	})
-	return Published{Generation: generation, Digest: p.Spec.Archive.Digest}, next, err
+	return Published{Generation: generation, Digest: p.Spec.Archive.Digest}, next, err //nolint:wrapcheck // says what was encoded
 }
 
-// nextAfterHistory returns the first generation of a remote without a pointer:
-// 1, or the one after those of a remote that was deleted.
-func nextAfterHistory(ctx context.Context, s store.Store, remote string, present []byte) (int64, error) {
-	last := int64(0)
-	if present != nil {
-		return last, nil
+// unchanged reports whether the present archive has the same tree, and is there.
+func unchanged(ctx context.Context, s store.Store, p Publication, present v1alpha1.Archive) (bool, error) {
+	if p.Force || present.NarHash == "" || present.NarHash != p.Spec.Archive.NarHash {
+		return false, nil
+	}
+	info, err := s.Stat(ctx, store.ArchiveKey(present.Digest))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && info.Size == present.Size, err //nolint:wrapcheck // the store says operation and key
+}
+
+// nextGeneration returns the generation after last, or, where the history has
+// that already, the one after the whole history: the remote was deleted, or its
+// pointer restored from there.
+func nextGeneration(ctx context.Context, s store.Store, remote string, last int64) (int64, error) {
+	if last > 0 {
+		_, err := s.Stat(ctx, store.HistoryKey(remote, last+1))
+		if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrAccessDenied) {
+			return last + 1, nil
+		}
 	}
 	for info, err := range s.List(ctx, store.HistoryPrefix(remote)) {
 		if err != nil {
-			return 0, err
+			return 0, err //nolint:wrapcheck // the store says operation and key
 		}
 		if generation, ok := store.Generation(remote, info.Key); ok {
 			last = max(last, generation)
@@ -139,17 +156,22 @@ func nextAfterHistory(ctx context.Context, s store.Store, remote string, present
 }
 
 // Unpublish deletes the remote's pointer. It is kept in the history first, so
-// that its generation is never given again.
-func Unpublish(ctx context.Context, s store.Store, remote string) error {
+// that its generation is never given again; one that cannot be understood is
+// deleted by force only.
+func Unpublish(ctx context.Context, s store.Store, remote string, force bool) error {
 	key := store.RemoteKey(remote)
 	pointer, raw, err := Get[v1alpha1.Remote](ctx, s, key, v1alpha1.KindRemote)
-	if err != nil {
+	_, malformed := errors.AsType[*codec.InvalidError](err)
+	switch {
+	case malformed && force:
+		return s.Delete(ctx, key) //nolint:wrapcheck // the store says operation and key
+	case err != nil:
 		return err
 	}
 	if err := keep(ctx, s, store.HistoryKey(remote, pointer.Metadata.Generation), raw.Data); err != nil {
 		return err
 	}
-	return s.Delete(ctx, key)
+	return s.Delete(ctx, key) //nolint:wrapcheck // the store says operation and key
 }
 
 // keep copies a superseded pointer to the history.
