@@ -30,6 +30,7 @@ type fleet struct{ hosts []fleetHost }
 // fleetHost is one host: its view, and what the view cannot say.
 type fleetHost struct {
 	view           v1alpha1.Host
+	specDigest     string
 	specUnreadable bool
 }
 
@@ -91,7 +92,7 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 		TypeMeta: meta.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.KindHost},
 		Metadata: meta.ObjectMeta{Name: name},
 	}}
-	spec, _, err := get[v1alpha1.HostSpec](ctx, c, s, store.HostSpecKey(name), v1alpha1.KindHostSpec)
+	spec, specRaw, err := get[v1alpha1.HostSpec](ctx, c, s, store.HostSpecKey(name), v1alpha1.KindHostSpec)
 	if errors.Is(err, errUnreadable) {
 		h.specUnreadable, err = true, nil
 	}
@@ -102,7 +103,7 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 	if err != nil && !errors.Is(err, errUnreadable) {
 		return h, err
 	}
-	status, info, err := get[v1alpha1.HostStatus](ctx, c, s, store.StatusKey(name), v1alpha1.KindHostStatus)
+	status, statusRaw, err := get[v1alpha1.HostStatus](ctx, c, s, store.StatusKey(name), v1alpha1.KindHostStatus)
 	if err != nil && !errors.Is(err, errUnreadable) {
 		return h, err
 	}
@@ -110,8 +111,8 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 		h.view.Metadata, h.view.Status = status.Metadata, &status.Status
 		h.view.Metadata.Name = name
 	}
-	if info.Key != "" {
-		h.view.LastSeen = new(meta.NewTime(info.LastModified))
+	if statusRaw.Key != "" {
+		h.view.LastSeen = new(meta.NewTime(statusRaw.LastModified))
 	}
 	if override != nil {
 		h.view.Override = &override.Spec
@@ -119,6 +120,9 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 	if spec != nil { // what is declared beats what was reported
 		h.view.Metadata, h.view.Spec = spec.Metadata, &spec.Spec
 		h.view.Metadata.Name = name
+		if h.specDigest, err = codec.SpecDigest(codec.Document{Raw: specRaw.Data}); err != nil {
+			return h, err
+		}
 	}
 	return h, nil
 }
@@ -128,17 +132,17 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 var errUnreadable = errors.New("unreadable document")
 
 // get reads a document for showing it; one that is not there is nil.
-func get[T any](ctx context.Context, c *cli, s store.Store, key, kind string) (*T, store.Info, error) {
+func get[T any](ctx context.Context, c *cli, s store.Store, key, kind string) (*T, document.Raw, error) {
 	obj, raw, err := document.Get[T](ctx, s, key, kind)
 	var invalid *codec.InvalidError
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return nil, store.Info{}, nil
+		return nil, document.Raw{}, nil
 	case errors.As(err, &invalid), errors.Is(err, store.ErrTooLarge):
 		c.note("%v", err)
-		return nil, raw.Info, errUnreadable
+		return nil, raw, errUnreadable
 	default:
-		return obj, raw.Info, err
+		return obj, raw, err
 	}
 }
 
@@ -154,19 +158,30 @@ func (h fleetHost) ready(now time.Time) (status meta.ConditionStatus, reason, me
 		return meta.Unknown, "Silent", "Unknown since " + h.view.LastSeen.UTC().Format(time.RFC3339) + "; the host has not reported for three heartbeats."
 	}
 	c := meta.FindCondition(h.view.Status.Conditions, v1alpha1.ConditionReady)
-	if c == nil {
+	switch {
+	case c == nil:
 		return meta.Unknown, "NoStatus", "The host's status has no condition Ready."
+	case c.Status == meta.True && h.outdated():
+		return meta.Unknown, "Outdated", "The host was Ready, but has not looked at the present HostSpec yet."
 	}
 	return c.Status, c.Reason, c.Message
 }
 
-// remote returns the remote that the host follows.
+// outdated reports whether the status is about another HostSpec than the
+// present one.
+func (h fleetHost) outdated() bool {
+	observed := h.view.Status.Observed.Spec
+	return h.specDigest != "" && observed != nil && observed.Digest != h.specDigest
+}
+
+// remote returns the remote that the host follows: what it observed, as
+// generation and revision are of that one, else what is declared.
 func (h fleetHost) remote() string {
 	switch {
-	case h.view.Spec != nil:
-		return h.view.Spec.Remote
 	case h.view.Status != nil && h.view.Status.Observed.Remote != nil:
 		return h.view.Status.Observed.Remote.Name
+	case h.view.Spec != nil:
+		return h.view.Spec.Remote
 	default:
 		return ""
 	}

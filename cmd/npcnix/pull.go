@@ -103,11 +103,23 @@ func (c *cli) unpackInto(ctx context.Context, s store.Store, dir string, pointer
 	if err := unpackVerified(ctx, file, tree, pointer, limits); err != nil {
 		return err
 	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return moveInto(tree, dir)
+}
+
+// moveInto moves a tree to dir, or what is in it if dir is there: somebody may
+// stand in it.
+func moveInto(tree, dir string) error {
+	entries, err := os.ReadDir(tree)
+	if err != nil {
 		return fmt.Errorf("pull: %w", err)
 	}
-	if err := os.Rename(tree, dir); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // the operator's own tree
 		return fmt.Errorf("pull: %w", err)
+	}
+	for _, e := range entries {
+		if err := os.Rename(filepath.Join(tree, e.Name()), filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("pull: %w", err)
+		}
 	}
 	return nil
 }

@@ -54,8 +54,9 @@ func (m *Machine) Check(_ context.Context, toplevel string) error {
 	return nil
 }
 
-// dir is where a run's files are: lock, held by stc as long as it lives;
-// output; result, written by the agent that saw it end.
+// dir is where a run's files are: lock, held by stc and what it started as long
+// as they live; process, which names stc itself; output; result, written by the
+// agent that saw it end.
 func (m *Machine) dir(id string) string { return filepath.Join(m.opts.StateDir, "activations", id) }
 
 // Start starts stc in a session of its own, so that it outlives this process.
@@ -87,9 +88,47 @@ func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
 		return errors.Join(err, output.Close())
 	}
 	m.runs.mu.Lock()
-	defer m.runs.mu.Unlock()
 	m.runs.ours[a.ID] = &activation{process: process, output: output}
+	m.runs.mu.Unlock()
+	if id, ok := process.Identity(); ok {
+		// Without it an agent after this one waits for the lock instead.
+		_ = m.keep(a.ID, "process", started{Identity: id, Limit: a.Limit})
+	}
 	return nil
+}
+
+// started is what an agent after this one needs to wait for a run.
+type started struct {
+	run.Identity
+
+	Limit time.Duration `json:"limit"`
+}
+
+// keep writes a file of a run.
+func (m *Machine) keep(id, name string, v any) error {
+	data, err := json.Marshal(v)
+	if err == nil {
+		err = renameio.WriteFile(filepath.Join(m.dir(id), name), data, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("keep %s of run %s: %w", name, id, err)
+	}
+	return nil
+}
+
+// kept reads a file of a run; one that is not there leaves v as it is.
+func (m *Machine) kept(id, name string, v any) (ok bool, err error) {
+	data, err := os.ReadFile(filepath.Join(m.dir(id), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, v)
+	}
+	if err != nil {
+		return false, fmt.Errorf("read %s of run %s: %w", name, id, err)
+	}
+	return true, nil
 }
 
 func (m *Machine) activationEnv() []string {
@@ -127,36 +166,41 @@ func (m *Machine) Await(ctx context.Context, id string) (nixos.Result, error) {
 // killed, and adds the end of the output.
 func (m *Machine) finish(id string, result nixos.Result) (nixos.Result, error) {
 	result.Output = m.outputTail(id)
-	if data, err := json.Marshal(result); err == nil {
-		// If it cannot be kept, an agent after this one will not know; this one does.
-		_ = renameio.WriteFile(filepath.Join(m.dir(id), "result"), data, 0o600)
-	}
+	// If it cannot be kept, an agent after this one will not know; this one does.
+	_ = m.keep(id, "result", result)
 	return result, nil
 }
 
-// awaitForeign waits until nobody holds the run's lock any more.
+// awaitForeign waits for a run of an earlier agent, no longer than its limit.
 func (m *Machine) awaitForeign(ctx context.Context, id string) (nixos.Result, error) {
 	dir := m.dir(id)
 	if _, err := os.Stat(filepath.Join(dir, "lock")); errors.Is(err, fs.ErrNotExist) {
 		return nixos.Result{How: "never started"}, nil
 	}
-	lock := flock.New(filepath.Join(dir, "lock"))
-	if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
-		return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
+	how := "ended while no agent was there to take its result"
+	var process started
+	known, err := m.kept(id, "process", &process)
+	switch {
+	case err != nil:
+		return nixos.Result{}, err
+	case known:
+		stopped, err := process.Wait(ctx, process.Limit)
+		if err != nil {
+			return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
+		}
+		if stopped {
+			how = "stopped after its time limit, " + process.Limit.String()
+		}
+	default: // that agent was killed at the very start
+		lock := flock.New(filepath.Join(dir, "lock"))
+		if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
+			return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
+		}
+		_ = lock.Close() // the run is over
 	}
-	_ = lock.Close() // the run is over
-	data, err := os.ReadFile(filepath.Join(dir, "result"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nixos.Result{How: "ended while no agent was there to take its result", Output: m.outputTail(id)}, nil
-	}
-	var result nixos.Result
-	if err == nil {
-		err = json.Unmarshal(data, &result)
-	}
-	if err != nil {
-		return nixos.Result{}, fmt.Errorf("read result of run %s: %w", id, err)
-	}
-	return result, nil
+	result := nixos.Result{How: how, Output: m.outputTail(id)}
+	_, err = m.kept(id, "result", &result)
+	return result, err
 }
 
 func (m *Machine) outputTail(id string) string {

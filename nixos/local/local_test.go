@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -103,6 +105,43 @@ func TestSwitchOutlivesItsAgent(t *testing.T) {
 	}
 	if got, err := first.Await(t.Context(), "one"); err != nil || !got.Exited {
 		t.Errorf("%+v %v", got, err)
+	}
+}
+
+// What a switch leaves behind in the background does not hold up the next agent,
+// and a switch that hangs is stopped at its limit.
+func TestForeignRunEndsWithItsProcessOrItsLimit(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ activation, how string }{
+		"something in the background": {"sleep 600 >/dev/null 2>&1 & echo $! > $NPCNIX_ROOT/left", "no agent was there"},
+		"a switch that hangs":         {"echo $$ > $NPCNIX_ROOT/left; exec sleep 600", "stopped after its time limit, 2s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			first, second := newMachine(t, root), newMachine(t, root)
+			toplevel := build(t, first, "{ activation = ''"+c.activation+"''; }")
+			a := nixos.Activation{ID: "one", Toplevel: toplevel, Action: nixos.ActionTest, Limit: 2 * time.Second}
+			if err := first.Start(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			result, err := second.Await(t.Context(), "one")
+			if err != nil || result.Exited || !strings.Contains(result.How, c.how) {
+				t.Errorf("%+v %v", result, err)
+			}
+			left, err := os.ReadFile(filepath.Join(root, "left"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			pid, err := strconv.Atoi(strings.TrimSpace(string(left)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = syscall.Kill(pid, syscall.SIGKILL) // the background process
+			if _, err := first.Await(t.Context(), "one"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 type member struct {
 	pid, parent int
 	started     string
+	zombie      bool
 }
 
 // descendants returns the processes below pid as they are now.
@@ -34,7 +35,7 @@ func descendants(pid int) []member {
 	return family
 }
 
-// readStat reads fields 1, 4 and 22 of /proc/<pid>/stat, see proc(5). The
+// readStat reads fields 1, 3, 4 and 22 of /proc/<pid>/stat, see proc(5). The
 // program's name, in parentheses, may hold anything.
 func readStat(path string) (member, bool) {
 	data, err := os.ReadFile(path)
@@ -48,7 +49,7 @@ func readStat(path string) (member, bool) {
 		return member{}, false
 	}
 	parent, err := strconv.Atoi(string(fields[1]))
-	return member{pid: pid, parent: parent, started: string(fields[19])}, err == nil
+	return member{pid: pid, parent: parent, started: string(fields[19]), zombie: fields[0][0] == 'Z'}, err == nil
 }
 
 func (m member) kill() {
@@ -56,4 +57,10 @@ func (m member) kill() {
 	if ok && now.started == m.started {
 		_ = syscall.Kill(m.pid, syscall.SIGKILL) // it may just have ended
 	}
+}
+
+// identify reads a process's identity; a zombie has ended.
+func identify(pid int) (Identity, bool) {
+	m, ok := readStat(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	return Identity{PID: m.pid, Started: m.started}, ok && !m.zombie
 }

@@ -78,7 +78,7 @@ func upload(ctx context.Context, s store.Store, p Publication) (mended bool, err
 		case err == nil:
 			opts.IfAbsent, mended = false, true
 		case !absent(err) && !errors.Is(err, store.ErrAccessDenied):
-			return false, err //nolint:wrapcheck // the store says operation and key
+			return false, err
 		}
 	}
 	if _, err := p.Archive.Seek(0, io.SeekStart); err != nil {
@@ -88,7 +88,7 @@ func upload(ctx context.Context, s store.Store, p Publication) (mended bool, err
 	if errors.Is(err, store.ErrConflict) {
 		return false, nil // another pusher was faster with the same bytes
 	}
-	return mended, err //nolint:wrapcheck // the store says operation and key
+	return mended, err
 }
 
 // advance makes the next pointer out of the present one, and keeps that in the
@@ -119,7 +119,7 @@ func advance(ctx context.Context, s store.Store, p Publication, present []byte) 
 		Metadata: meta.ObjectMeta{Name: p.Remote, Generation: generation},
 		Spec:     p.Spec,
 	})
-	return Published{Generation: generation, Digest: p.Spec.Archive.Digest}, next, err //nolint:wrapcheck // says what was encoded
+	return Published{Generation: generation, Digest: p.Spec.Archive.Digest}, next, err
 }
 
 // unchanged reports whether the present archive has the same tree, and is there.
@@ -131,7 +131,7 @@ func unchanged(ctx context.Context, s store.Store, p Publication, present v1alph
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil
 	}
-	return err == nil && info.Size == present.Size, err //nolint:wrapcheck // the store says operation and key
+	return err == nil && info.Size == present.Size, err
 }
 
 // nextGeneration returns the generation after last, or, where the history has
@@ -146,7 +146,7 @@ func nextGeneration(ctx context.Context, s store.Store, remote string, last int6
 	}
 	for info, err := range s.List(ctx, store.HistoryPrefix(remote)) {
 		if err != nil {
-			return 0, err //nolint:wrapcheck // the store says operation and key
+			return 0, err
 		}
 		if generation, ok := store.Generation(remote, info.Key); ok {
 			last = max(last, generation)
@@ -164,14 +164,14 @@ func Unpublish(ctx context.Context, s store.Store, remote string, force bool) er
 	_, malformed := errors.AsType[*codec.InvalidError](err)
 	switch {
 	case malformed && force:
-		return s.Delete(ctx, key) //nolint:wrapcheck // the store says operation and key
+		return s.Delete(ctx, key)
 	case err != nil:
 		return err
 	}
 	if err := keep(ctx, s, store.HistoryKey(remote, pointer.Metadata.Generation), raw.Data); err != nil {
 		return err
 	}
-	return s.Delete(ctx, key) //nolint:wrapcheck // the store says operation and key
+	return s.Delete(ctx, key)
 }
 
 // keep copies a superseded pointer to the history.

@@ -31,7 +31,7 @@ func (w *watched) Read(p []byte) (int, error) {
 	if !w.timer.Stop() && err != nil && !errors.Is(err, io.EOF) {
 		err = errors.Join(errStalled, err)
 	}
-	return n, err //nolint:wrapcheck // a body's own error
+	return n, err
 }
 
 // Close ends the request.
