@@ -81,7 +81,15 @@ func TestIdleAgentMakesThreeRequestsAndNothingElse(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the first look", func() bool { return len(r.list()) >= 5 }) // status, three documents, status
+	want := []string{"GET hosts/web-1.yaml conditional 304", "GET overrides/web-1.yaml 404", "GET remotes/prod.yaml conditional 304"}
+	s.eventually("the first look", func() bool { return len(r.list()) >= 4 }) // status, three documents, perhaps status
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the second look", func() bool {
+		list := r.list()
+		return len(list) >= 7 && slices.Equal(list[len(list)-3:], want)
+	})
 	before, journal := children(t, cmd.Process.Pid), stat(t, s.path("web-1/var/lib/npcnix/journal.json"))
 	first := len(r.list())
 	for i := range looks {
@@ -97,7 +105,6 @@ func TestIdleAgentMakesThreeRequestsAndNothingElse(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Error(err)
 	}
-	want := []string{"GET hosts/web-1.yaml conditional 304", "GET overrides/web-1.yaml 404", "GET remotes/prod.yaml conditional 304"}
 	if got := r.list()[first:]; !slices.Equal(got, slices.Repeat(want, looks)) {
 		t.Errorf("%d looks made these requests:\n%s", looks, strings.Join(got, "\n"))
 	}
