@@ -115,6 +115,9 @@ func (l *Loop[K]) handle(ctx context.Context, key K) {
 	case errors.As(err, &terminal):
 		l.queue.done(key, false)
 		l.opts.Log.Error(err, "Reconciling failed for good", "key", key)
+	case ctx.Err() != nil && context.Cause(ctx) != ErrLimit: //nolint:errorlint // the cause itself
+		l.queue.done(key, false) // it was told to stop, and nothing follows
+		l.opts.Log.Info("Reconciling was cut short", "key", key, "error", err.Error())
 	default:
 		failures := l.queue.done(key, true)
 		delay := max(l.backoff(failures), result.After)

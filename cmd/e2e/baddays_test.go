@@ -282,7 +282,7 @@ func badDays() map[string]badDay {
 			seen: func(s *site) {
 				s.agent(3, "web-1")
 				s.agent(3, "web-1")
-				stalled("RetriesExhausted", "failed 2 of 2 times and is not tried again until archive, attribute or policy changes.")(s)
+				stalled("RetriesExhausted", "failed 2 of 2 times with this flake attribute and rebuildPolicy")(s)
 			},
 			mend: mendHost,
 		},

@@ -218,7 +218,11 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 		return nil
 	}
 	if j.open() {
-		j.end(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, "The system ran already; nothing was activated.", r.opts.Now())
+		message := "The system ran already; nothing was activated."
+		if j.Phase == phaseActivated {
+			message = "The system was activated; profile and boot default were right already."
+		}
+		j.end(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, message, r.opts.Now())
 	}
 	j.Tries = tries{Key: j.Tries.Key}
 	j.Committed = in.Desired
@@ -289,7 +293,7 @@ func (r *Reconciler) activate(ctx context.Context, p *pass) error {
 	}
 	if result.Exited && result.ExitCode == nixos.ExitRebootRequired {
 		j.Unproven = "" // nothing was activated
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, "The new system can only be started by a reboot, which this version does not do. "+tailOf(result))
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, rebootMessage(target, result))
 	}
 	machine, err := r.opts.Observer.Observe(ctx, target)
 	if err != nil {

@@ -31,10 +31,11 @@ func (r *Reconciler) build(ctx context.Context, p *pass) error {
 	if err != nil {
 		return r.sourceFailed(ctx, p, err)
 	}
+	d, j := &r.documents, r.journal
+	j.Verified = d.publication.Spec.Archive.Digest
 	if err := r.enter(phaseVerified); err != nil {
 		return err
 	}
-	d, j := &r.documents, r.journal
 	spec := d.accepted.spec
 	b := built{
 		Archive: d.publication.Spec.Archive.Digest, Attribute: spec.FlakeAttribute, NixVersion: r.nixVersion,

@@ -347,7 +347,15 @@ func (r *Reconciler) logDecision(p *pass) {
 	if p.decision == r.logged {
 		log = log.V(1) // an idle host has nothing new to say
 	}
+	known := p.decision == r.logged
 	r.logged = p.decision
-	log.Info("Decided", "host", r.opts.Host, "remote", remote, "generation", generation, "target", target,
-		"action", p.decision.Action, "reason", p.decision.Reason, "message", p.decision.Message)
+	keys := []any{
+		"host", r.opts.Host, "remote", remote, "generation", generation, "target", target,
+		"action", p.decision.Action, "reason", p.decision.Reason, "message", p.decision.Message,
+	}
+	if d := p.decision; !known && d.Action == plan.None && !d.Ready && !d.Waiting {
+		log.Error(nil, "Decided", keys...) // somebody should be told
+		return
+	}
+	log.Info("Decided", keys...)
 }

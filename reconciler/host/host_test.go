@@ -405,7 +405,7 @@ func TestResultsOfTheSwitch(t *testing.T) {
 		"2 is a failed activation":         {nixos.Result{Exited: true, ExitCode: 2}, true, meta.False, "ActivationFailed", "exit code 2, the activation script failed. What runs now: the new system, perhaps not completely. Nothing was rolled back", "build test", false, true},
 		"any other code says nothing":      {nixos.Result{Exited: true, ExitCode: 11}, false, meta.False, "ActivationFailed", "exit code 11. What runs now: no system.", "build test", false, true},
 		"a signal says nothing":            {nixos.Result{How: "ended by signal: killed"}, false, meta.False, "ActivationFailed", "ended by signal: killed", "build test", false, true},
-		"0 without the system running":     {nixos.Result{Exited: true}, false, meta.False, "ActivationFailed", "exit code 0. What runs now: no system", "build test", false, true},
+		"0 without the system running":     {nixos.Result{Exited: true}, false, meta.False, "ActivationFailed", "exit code 0, but /run/current-system does not name it. What runs now: no system", "build test", false, true},
 		"4 without the system running too": {nixos.Result{Exited: true, ExitCode: 4}, false, meta.False, "ActivationFailed", "exit code 4", "build test", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -464,7 +464,7 @@ func TestFailedBuildBacksOffUntilItsAttemptsAreUsedUp(t *testing.T) {
 	w.put("hosts/web.yaml", hostSpec+"  rebuildPolicy: {retry: {maxAttempts: 3, minBackoff: 1m, maxBackoff: 10m}}\n")
 	w.publish("web 1")
 	w.pass()
-	w.want("Ready", meta.False, "BuildFailed", "builder for x failed\nAttempt 1 of 3 at generation 1 of prod (abababababab) failed; tried again at 2026-11-22T10:01:00Z.")
+	w.want("Ready", meta.False, "BuildFailed", "builder for x failed\nAttempt 1 of 3 at generation 1 of prod (abababababab) failed; the next is due at 2026-11-22T10:01:00Z.")
 	w.want("Reconciling", meta.True, "Retrying", "")
 	w.now = w.now.Add(59 * time.Second)
 	w.pass()
@@ -477,7 +477,7 @@ func TestFailedBuildBacksOffUntilItsAttemptsAreUsedUp(t *testing.T) {
 		t.Errorf("next attempt at %v", got)
 	}
 	w.once() // a person does not wait for the back-off
-	w.want("Ready", meta.False, "RetriesExhausted", "failed 3 of 3 times and is not tried again until archive, attribute or policy changes. Last: builder for x failed")
+	w.want("Ready", meta.False, "RetriesExhausted", "failed 3 of 3 times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes. Last: builder for x failed")
 	w.want("Stalled", meta.True, "RetriesExhausted", "")
 	w.once() // but maxAttempts is maxAttempts
 	w.now = w.now.Add(24 * time.Hour)

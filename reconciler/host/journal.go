@@ -50,6 +50,8 @@ type journal struct {
 	History []v1alpha1.Attempt `json:"history,omitempty"`
 	// Tries counts the attempts at one target.
 	Tries tries `json:"tries"`
+	// Verified is the digest of the archive that was last fetched and verified.
+	Verified string `json:"verified,omitempty"`
 	// Built remembers which toplevel a source gave, newest first.
 	Built []built `json:"built,omitempty"`
 	// Committed is the toplevel that was last committed.

@@ -31,6 +31,9 @@ func activationMessage(result nixos.Result, machine nixos.Machine, target string
 			how += ", the activation script failed"
 		}
 	}
+	if switched(result) {
+		how += ", but /run/current-system does not name it"
+	}
 	runs := "no system"
 	switch {
 	case machine.Runs(target):
@@ -40,6 +43,12 @@ func activationMessage(result nixos.Result, machine nixos.Machine, target string
 	}
 	return strings.TrimSpace(fmt.Sprintf("Switching to %s failed: %s. What runs now: %s. Nothing was rolled back; profile and boot default are as before. %s",
 		target, how, runs, tailOf(result)))
+}
+
+// rebootMessage says how a person can do what the agent does not do yet.
+func rebootMessage(target string, result nixos.Result) string {
+	return strings.TrimSpace(fmt.Sprintf("The new system can only be started by a reboot, which this version does not do; nothing was activated. "+
+		"By hand: nix-env --profile /nix/var/nix/profiles/system --set %s && %s/bin/switch-to-configuration boot && reboot. %s", target, target, tailOf(result)))
 }
 
 func bootMessage(result nixos.Result, err error) string {

@@ -178,9 +178,10 @@ func (r *Reconciler) failure() *plan.Failure {
 }
 
 func (r *Reconciler) sourceVerified(p *pass) meta.Condition {
-	f := r.failure()
+	f, pub := r.failure(), r.documents.publication
+	verified := r.journal != nil && pub != nil && r.journal.Verified == pub.Spec.Archive.Digest
 	switch {
-	case p.desired != nil:
+	case p.desired != nil || verified:
 		return condition(v1alpha1.ConditionSourceVerified, meta.True, v1alpha1.ReasonVerified, "The archive is what the remote says.")
 	case f != nil && (f.Reason == v1alpha1.ReasonArchiveInvalid || f.Reason == v1alpha1.ReasonArchiveNotFound):
 		return condition(v1alpha1.ConditionSourceVerified, meta.False, f.Reason, f.Message)

@@ -55,8 +55,9 @@ func (w *statusWriter) claim(ctx context.Context, now time.Time) error {
 	}
 	if status != nil && status.Status.Agent.MachineID != w.machineID {
 		if age := now.Sub(raw.LastModified); age < 3*Heartbeat {
-			return fmt.Errorf("%w: %s was written at %s by a machine with the id %s, this one has %s; stop one of the two",
-				errDuplicateHost, w.key, raw.LastModified.UTC().Format(time.RFC3339), status.Status.Agent.MachineID, w.machineID)
+			return fmt.Errorf("%w: %s was written at %s by a machine with the id %s, this one has %s; stop one of the two. "+
+				"If the other is gone, this one takes over at %s", errDuplicateHost, w.key, stamp(raw.LastModified),
+				status.Status.Agent.MachineID, w.machineID, stamp(raw.LastModified.Add(3*Heartbeat)))
 		}
 		status = nil // reinstalled: what the old machine said does not carry on
 	}
@@ -64,6 +65,8 @@ func (w *statusWriter) claim(ctx context.Context, now time.Time) error {
 	w.putAt = raw.LastModified
 	return nil
 }
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // put writes the status if it differs from the one in the store, or if that
 // one is a heartbeat old.

@@ -21,7 +21,8 @@ func (in Input) name() string {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func (in Input) suspendedMessage() string {
+// suspension says that and why nothing new is started: "Suspended (INC-42)".
+func (in Input) suspension() string {
 	s := "Suspended"
 	if in.Suspended.Reason != "" {
 		s += " (" + in.Suspended.Reason + ")"
@@ -29,19 +30,23 @@ func (in Input) suspendedMessage() string {
 	if !in.Suspended.Until.IsZero() {
 		s += " until " + stamp(in.Suspended.Until)
 	}
-	return s + "; " + in.name() + " is not in force."
+	return s
+}
+
+func (in Input) suspendedMessage() string {
+	return in.suspension() + "; " + in.name() + " is not in force."
 }
 
 func (in Input) exhausted(most int32) string {
-	return fmt.Sprintf("%s failed %d of %d times and is not tried again until archive, attribute or policy changes. Last: %s",
+	return fmt.Sprintf("The archive of %s failed %d of %d times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes. Last: %s",
 		in.name(), in.Attempts, most, in.Failure.Message)
 }
 
 func (in Input) retrying(most int32, counted bool) string {
 	if counted {
-		return fmt.Sprintf("%s\nAttempt %d of %d at %s failed; tried again at %s.", in.Failure.Message, in.Attempts, most, in.name(), stamp(in.Failure.NextAt))
+		return fmt.Sprintf("%s\nAttempt %d of %d at %s failed; the next is due at %s.", in.Failure.Message, in.Attempts, most, in.name(), stamp(in.Failure.NextAt))
 	}
-	return fmt.Sprintf("%s\nTried again at %s.", in.Failure.Message, stamp(in.Failure.NextAt))
+	return fmt.Sprintf("%s\nThe next attempt is due at %s.", in.Failure.Message, stamp(in.Failure.NextAt))
 }
 
 // driftMessage says what differs from the committed system.

@@ -141,6 +141,9 @@ func (in Input) problem(p *Problem) Decision {
 func (in Input) target() Decision {
 	d := in.judge()
 	switch {
+	case d.Ready && in.Suspended != nil:
+		d.Message += " " + in.suspension() + "."
+		return d
 	case d.Action == None:
 		return d
 	case in.RemoteProblem != nil:
@@ -237,7 +240,7 @@ func (in Input) drift(d Decision) Decision {
 	}
 	if due := since.Add(policy.Grace.Duration); in.Now.Before(due) {
 		held.NextAt = due
-		held.Message = in.driftMessage() + " It is corrected at " + stamp(due) + "."
+		held.Message = in.driftMessage() + " It will be corrected at " + stamp(due) + "."
 		return held
 	}
 	return in.gate(d)

@@ -153,10 +153,10 @@ func TestSentencesForPeople(t *testing.T) {
 		"Activating generation 42 of prod (9f3c1a2b7e01-dirty).":                                            func(*plan.Input) {},
 		"Suspended (INC-42); generation 42 of prod (9f3c1a2b7e01-dirty) is not in force.":                   func(in *plan.Input) { in.Suspended = &plan.Suspension{Reason: "INC-42"} },
 		"Suspended until 2026-11-22T10:00:00Z; generation 42 of prod (9f3c1a2b7e01-dirty) is not in force.": func(in *plan.Input) { in.Suspended = &plan.Suspension{Until: now} },
-		"The host was changed by hand: it runs no known system instead of /nix/store/a. It is corrected at 2026-11-22T10:15:00Z.": func(in *plan.Input) {
+		"The host was changed by hand: it runs no known system instead of /nix/store/a. It will be corrected at 2026-11-22T10:15:00Z.": func(in *plan.Input) {
 			in.Committed = in.Desired
 		},
-		"It failed.\nTried again at 2026-11-22T11:00:00Z.": func(in *plan.Input) {
+		"It failed.\nThe next attempt is due at 2026-11-22T11:00:00Z.": func(in *plan.Input) {
 			in.Failure = &plan.Failure{Class: plan.Transient, Reason: "X", Message: "It failed.", NextAt: now.Add(time.Hour)}
 		},
 		"It failed.\nNot tried again until the spec or the remote changes.": func(in *plan.Input) {

@@ -3,7 +3,6 @@ package archive
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/klauspost/compress/zstd"
@@ -58,7 +57,7 @@ func (f *oneFrame) header() error {
 	data, _ := f.r.Peek(zstd.HeaderMaxSize) // a short file has less
 	var h zstd.Header
 	if err := h.Decode(data); err != nil || h.Skippable {
-		return fmt.Errorf("not a zstd frame: %w", errors.Join(err, zstd.ErrMagicMismatch))
+		return errors.New("not a zstd frame")
 	}
 	f.started = true
 	f.left = int64(h.HeaderSize)

@@ -20,6 +20,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/npcnix/npcnix/store"
 )
@@ -49,6 +50,7 @@ func New(ctx context.Context, loc store.Location) (*Store, error) {
 	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(httpClient()),
 		config.WithRetryer(retryer),
+		config.WithLogger(logging.Nop{}), // what matters comes back as an error
 	}
 	if loc.Region != "" {
 		options = append(options, config.WithRegion(loc.Region))
