@@ -20,79 +20,91 @@ func (c *checker) add(path, message string) {
 	c.problems = append(c.problems, Problem{Path: path, Message: message})
 }
 
-// check follows t and v together; path is the field path of v.
-func (c *checker) check(t reflect.Type, v any, path string) {
+// check follows t and v together; path is the field path of v. It returns v
+// without what does not fit, so that the rest can be decoded and judged too.
+func (c *checker) check(t reflect.Type, v any, path string) any {
 	if v == nil {
-		return // null is absent
+		return nil // null is absent
 	}
 	if reflect.PointerTo(t).Implements(reflect.TypeFor[json.Unmarshaler]()) {
-		c.scalar(t, v, path)
-		return
+		return c.scalar(t, v, path)
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
-		c.check(t.Elem(), v, path)
+		return c.check(t.Elem(), v, path)
 	case reflect.Struct:
-		c.object(t, v, path)
+		return c.object(t, v, path)
 	case reflect.Map:
 		m, ok := v.(map[string]any)
 		if !ok {
 			c.add(path, "expected a mapping, found "+describe(v))
-			return
+			return nil
 		}
 		for _, k := range sortedKeys(m) {
-			c.check(t.Elem(), m[k], path+"["+k+"]")
+			m[k] = c.check(t.Elem(), m[k], path+"["+k+"]")
 		}
+		return m
 	case reflect.Slice:
 		list, ok := v.([]any)
 		if !ok {
 			c.add(path, "expected a list, found "+describe(v))
-			return
+			return nil
 		}
 		for i, e := range list {
-			c.check(t.Elem(), e, path+"["+strconv.Itoa(i)+"]")
+			list[i] = c.check(t.Elem(), e, path+"["+strconv.Itoa(i)+"]")
 		}
+		return list
 	default:
-		c.scalar(t, v, path)
+		return c.scalar(t, v, path)
 	}
 }
 
-func (c *checker) object(t reflect.Type, v any, path string) {
+func (c *checker) object(t reflect.Type, v any, path string) any {
 	m, ok := v.(map[string]any)
 	if !ok {
 		c.add(path, "expected a mapping, found "+describe(v))
-		return
+		return nil
 	}
 	fields := fieldsOf(t)
 	for _, k := range sortedKeys(m) {
 		f, known := fields[k]
 		switch {
 		case known:
-			c.check(f, m[k], join(path, k))
+			m[k] = c.check(f, m[k], join(path, k))
 		case c.strict:
 			c.add(join(path, k), "unknown field"+suggestion(k, fields))
 		default:
 			delete(m, k) // encoding/json would match it whatever its case
 		}
 	}
+	return m
 }
 
 // scalar lets encoding/json judge one value.
-func (c *checker) scalar(t reflect.Type, v any, path string) {
+func (c *checker) scalar(t reflect.Type, v any, path string) any {
 	data, err := json.Marshal(v)
-	if err != nil {
-		c.add(path, err.Error())
-		return
-	}
-	err = json.Unmarshal(data, reflect.New(t).Interface())
 	if err == nil {
-		return
+		err = json.Unmarshal(data, reflect.New(t).Interface())
+	}
+	if err == nil {
+		return v
 	}
 	if _, wrongType := err.(*json.UnmarshalTypeError); wrongType { //nolint:errorlint // json returns it bare
 		c.add(path, fmt.Sprintf("expected %s, found %s", expectation(t), describe(v)))
-		return
+	} else {
+		c.add(path, err.Error())
 	}
-	c.add(path, err.Error())
+	return nil
+}
+
+// told reports whether a problem of the path, of one above or below it, is
+// known already.
+func (c *checker) told(path string) bool {
+	above := func(a, b string) bool {
+		rest, ok := strings.CutPrefix(b, a)
+		return ok && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	}
+	return slices.ContainsFunc(c.problems, func(p Problem) bool { return above(p.Path, path) || above(path, p.Path) })
 }
 
 func expectation(t reflect.Type) string {

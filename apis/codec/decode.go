@@ -2,9 +2,11 @@ package codec
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -45,33 +47,49 @@ func decode[T any](doc Document, kind string, strict bool) (*T, error) {
 	at := locate(doc.Raw)
 	c := checker{strict: strict}
 	c.typeMeta(tree, kind)
+	obj := new(T)
 	if len(c.problems) == 0 { // of another kind every field would be wrong
 		c.check(reflect.TypeFor[T](), tree, "")
+		c.fill(obj, tree)
+		c.validate(obj)
 	}
 	if strict {
 		c.problems = append(c.problems, at.duplicates...)
 	}
-	obj := new(T)
-	if len(c.problems) == 0 {
-		c.fill(obj, tree)
-	}
-	if v, ok := any(obj).(Validator); ok && len(c.problems) == 0 {
-		for _, e := range v.Validate() {
-			c.add(e.Field, e.ErrorBody())
-		}
-	}
 	if len(c.problems) == 0 {
 		return obj, nil
 	}
-	for i := range c.problems {
-		p := &c.problems[i]
+	return nil, &InvalidError{Problems: placed(c.problems, doc, at)}
+}
+
+// validate adds what the object itself finds wrong, except where something is
+// known to be wrong already.
+func (c *checker) validate(obj any) {
+	v, ok := obj.(Validator)
+	if !ok {
+		return
+	}
+	var found []Problem
+	for _, e := range v.Validate() {
+		if !c.told(e.Field) {
+			found = append(found, Problem{Path: e.Field, Message: e.ErrorBody()})
+		}
+	}
+	c.problems = append(c.problems, found...)
+}
+
+// placed gives the problems their lines and puts them in that order.
+func placed(problems []Problem, doc Document, at positions) []Problem {
+	for i := range problems {
+		p := &problems[i]
 		p.Source = doc.Source
 		if p.Line == 0 {
 			p.Line = at.line(p.Path)
 		}
 		p.Line += doc.Line
 	}
-	return nil, &InvalidError{Problems: c.problems}
+	slices.SortStableFunc(problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	return problems
 }
 
 // parse reads the document as sigs.k8s.io/yaml does: YAML 1.1 into JSON.

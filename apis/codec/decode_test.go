@@ -62,6 +62,37 @@ func TestStrictDecodingTellsEveryFault(t *testing.T) {
 	}
 }
 
+func TestAllFaultsOfAFileAreToldTogetherInTheirOrder(t *testing.T) {
+	t.Parallel()
+	_, err := decodeSpec(minimal + `  rebuildPolicy:
+    mode: Swap
+    timeouts: {build: 2 hours}
+    retry: {maxAttempts: 0}
+  orgin: x
+  remote: twice
+  pollInterval: {min: [], max: 1s}
+`)
+	want := `web-1.yaml:8: spec.rebuildPolicy.mode: Unsupported value
+web-1.yaml:9: spec.rebuildPolicy.timeouts.build: "2 hours" is not a duration
+web-1.yaml:10: spec.rebuildPolicy.retry.maxAttempts: Invalid value
+web-1.yaml:11: spec.orgin: unknown field
+web-1.yaml:12: spec.remote: field is there twice
+web-1.yaml:13: spec.pollInterval.min: expected a string`
+	var got []string
+	for line := range strings.Lines(err.Error()) {
+		got = append(got, strings.TrimSuffix(line, "\n"))
+	}
+	lines := strings.Split(want, "\n")
+	if len(got) != len(lines) {
+		t.Fatalf("%s", err)
+	}
+	for i, line := range lines {
+		if !strings.HasPrefix(got[i], line) {
+			t.Errorf("%s, want %s", got[i], line)
+		}
+	}
+}
+
 func TestLinesAreThoseOfTheStream(t *testing.T) {
 	t.Parallel()
 	stream := "# first\n" + minimal + "---\n" + minimal + "  orgin: x\n---\n# nothing here\n--- \n" + minimal

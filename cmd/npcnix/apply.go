@@ -23,7 +23,7 @@ func (c *cli) applyCommand() *cobra.Command {
 		Long: "Validate every document first, and write none if any is wrong. What is in the store\n" +
 			"already is not written again. Comments are kept: aws s3 sync of the same files to\n" +
 			"hosts/ is as good.",
-		Args: cobra.NoArgs,
+		Args: exactly(""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.apply(cmd.Context(), path, dryRun) },
 	}
 	fileFlag(cmd, &path)
@@ -112,7 +112,7 @@ func (c *cli) validateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE|DIR|-",
 		Short: "Check documents without a store",
-		Args:  cobra.NoArgs,
+		Args:  exactly(""),
 		RunE: func(*cobra.Command, []string) error {
 			manifests, err := c.readManifests(path)
 			if err != nil {

@@ -86,12 +86,29 @@ func (c *cli) command() *cobra.Command {
 	f.StringVar(&c.flags.Store, "store", "", "store URL: s3://bucket/prefix?region=… or file:///path (NPCNIX_STORE)")
 	f.StringVar(&c.flags.Context, "context", "", "name of a store in the configuration file (NPCNIX_CONTEXT)")
 	f.StringVar(&c.flags.Config, "config", "", "configuration file (default ~/.config/npcnix/config.yaml)")
+	root.Version = version.String()
+	root.SetVersionTemplate("npcnix {{.Version}}\n")
 	root.AddCommand(
 		c.packCommand(), c.pushCommand(), c.pullCommand(), c.applyCommand(), c.validateCommand(),
 		c.getCommand(), c.describeCommand(), c.deleteCommand(), c.versionCommand(),
 	)
 	c.noteStart(root)
 	return root
+}
+
+// exactly returns a check for commands that take one argument of a name, or
+// none if it is empty.
+func exactly(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case what == "" && len(args) > 0:
+			return fmt.Errorf("%s: unexpected argument %q; see %s --help", cmd.CommandPath(), args[0], cmd.CommandPath())
+		case what != "" && len(args) != 1:
+			return fmt.Errorf("%s: expected one %s, found %d", cmd.CommandPath(), what, len(args))
+		default:
+			return nil
+		}
+	}
 }
 
 // group returns a command that only holds others. Without one of them it is an
@@ -155,7 +172,7 @@ func (c *cli) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  cobra.NoArgs,
+		Args:  exactly(""),
 		RunE:  func(*cobra.Command, []string) error { return c.print("%s", version.Long("npcnix")) },
 	}
 }
@@ -164,7 +181,7 @@ func (c *cli) versionCommand() *cobra.Command {
 // files are other people's words.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if (r < ' ' && r != '\n') || (r >= 0x7f && r < 0xa0) || r == '\u2028' || r == '\u2029' || (r >= '\u202a' && r <= '\u202e') || (r >= '\u2066' && r <= '\u2069') {
+		if (r < ' ' && r != '\n' && r != '\t') || (r >= 0x7f && r < 0xa0) || r == '\u2028' || r == '\u2029' || (r >= '\u202a' && r <= '\u202e') || (r >= '\u2066' && r <= '\u2069') {
 			return '\ufffd'
 		}
 		return r

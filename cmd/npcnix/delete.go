@@ -15,16 +15,16 @@ import (
 func (c *cli) deleteCommand() *cobra.Command {
 	var purge, force bool
 	host := &cobra.Command{
-		Use:   "host NAME",
+		Use: "host NAME", Aliases: []string{"hosts"},
 		Short: "Delete a host's HostSpec and HostOverride; the host keeps what it runs",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly("name"),
 		RunE:  func(cmd *cobra.Command, args []string) error { return c.deleteHost(cmd.Context(), args[0], purge) },
 	}
 	host.Flags().BoolVar(&purge, "purge", false, "also delete the host's status, so that it is not listed any more")
 	remote := &cobra.Command{
-		Use:   "remote NAME",
+		Use: "remote NAME", Aliases: []string{"remotes"},
 		Short: "Delete a remote; its history and archives stay",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly("name"),
 		RunE:  func(cmd *cobra.Command, args []string) error { return c.deleteRemote(cmd.Context(), args[0], force) },
 	}
 	remote.Flags().BoolVar(&force, "force", false, "delete it even while hosts follow it")
@@ -55,7 +55,7 @@ func (c *cli) deleteHost(ctx context.Context, name string, purge bool) error {
 		deleted++
 	}
 	if deleted == 0 {
-		return fmt.Errorf("host %s: %w in the store", name, errNotFound)
+		return fmt.Errorf("host %s: %w: it is not declared; --purge deletes what it reported", name, errNotFound)
 	}
 	return c.print("host/%s deleted", name)
 }

@@ -21,11 +21,11 @@ func isUnreadable(err error) bool { return errors.Is(err, errUnreadable) }
 func (c *cli) describeCommand() *cobra.Command {
 	return group("describe", "Tell everything about a host or a remote",
 		&cobra.Command{
-			Use: "host NAME", Short: "Tell what a host shall run, what it runs, and why", Args: cobra.ExactArgs(1),
+			Use: "host NAME", Aliases: []string{"hosts"}, Short: "Tell what a host shall run, what it runs, and why", Args: exactly("name"),
 			RunE: func(cmd *cobra.Command, args []string) error { return c.describeHost(cmd.Context(), args[0]) },
 		},
 		&cobra.Command{
-			Use: "remote NAME", Short: "Tell what a remote consists of, and its history", Args: cobra.ExactArgs(1),
+			Use: "remote NAME", Aliases: []string{"remotes"}, Short: "Tell what a remote consists of, and its history", Args: exactly("name"),
 			RunE: func(cmd *cobra.Command, args []string) error { return c.describeRemote(cmd.Context(), args[0]) },
 		},
 	)
@@ -74,7 +74,13 @@ func (c *cli) describeHost(ctx context.Context, name string) error {
 	}
 	d.add("Remote", h.remote())
 	generation, revision := h.running()
-	d.add("Runs", strings.TrimSpace(number(generation)+" "+revision))
+	if generation > 0 {
+		d.add("Runs", strings.TrimSpace(fmt.Sprintf("generation %d %s", generation, revision)))
+	}
+	if h.view.Status != nil && h.view.Status.Observed.Remote != nil {
+		r := h.view.Status.Observed.Remote
+		d.add("Newest seen", strings.TrimSpace(fmt.Sprintf("generation %d %s", r.Generation, v1alpha1.FullRevision(r.Revision, r.Dirty))))
+	}
 	if h.view.Status != nil {
 		c.describeStatus(&d, h.view.Status)
 	}
@@ -100,11 +106,19 @@ func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
 	if s.NextAttemptAt != nil {
 		d.add("Next attempt", c.when(s.NextAttemptAt.Time))
 	}
-	d.add("Agent", s.Agent.Version+", Nix "+s.Agent.NixVersion)
+	d.add("Agent", s.Agent.Version)
+	d.add("Nix", s.Agent.NixVersion)
+	told := map[string]bool{}
+	if ready := meta.FindCondition(s.Conditions, v1alpha1.ConditionReady); ready != nil {
+		told[ready.Message] = true
+	}
 	for _, cond := range s.Conditions {
 		if notAsWished(cond) {
 			d.add("Condition", fmt.Sprintf("%s is %s (%s) since %s", cond.Type, cond.Status, cond.Reason, c.when(cond.LastTransitionTime.Time)))
-			d.add("", cond.Message)
+			if !told[cond.Message] { // several often have one cause
+				d.add("", cond.Message)
+			}
+			told[cond.Message] = true
 		}
 	}
 }
@@ -118,8 +132,8 @@ func notAsWished(c meta.Condition) bool {
 	case v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled, v1alpha1.ConditionSuspended,
 		v1alpha1.ConditionRebootRequired, v1alpha1.ConditionClockSkewed:
 		return c.Status != meta.False
-	default:
-		return c.Status != meta.True
+	default: // what is not reached yet is no fault
+		return c.Status == meta.False || (c.Status == meta.Unknown && c.Reason != v1alpha1.ReasonPending)
 	}
 }
 

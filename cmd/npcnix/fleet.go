@@ -161,6 +161,8 @@ func (h fleetHost) ready(now time.Time) (status meta.ConditionStatus, reason, me
 	switch {
 	case c == nil:
 		return meta.Unknown, "NoStatus", "The host's status has no condition Ready."
+	case c.Status == meta.True && h.view.Spec == nil && !h.specUnreadable:
+		return meta.Unknown, "Undeclared", "The host was Ready, and is not declared any more. npcnix delete host --purge removes it from this list."
 	case c.Status == meta.True && h.outdated():
 		return meta.Unknown, "Outdated", "The host was Ready, but has not looked at the present HostSpec yet."
 	}

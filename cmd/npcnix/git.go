@@ -94,6 +94,15 @@ func (g git) tracked(ctx context.Context) ([]string, error) {
 	return paths, nil
 }
 
+// untracked lists what git neither tracks nor ignores below the directory.
+func (g git) untracked(ctx context.Context) ([]string, error) {
+	out, ok, err := g.run(ctx, "ls-files", "-z", "--others", "--exclude-standard")
+	if err != nil || !ok {
+		return nil, fmt.Errorf("list untracked files: %s %w", out, err)
+	}
+	return strings.FieldsFunc(out, func(r rune) bool { return r == 0 }), nil
+}
+
 // source describes the commit that is checked out. What git does not know stays empty.
 func (g git) source(ctx context.Context) (*v1alpha1.Source, error) {
 	s := &v1alpha1.Source{}

@@ -21,7 +21,7 @@ func (c *cli) packCommand() *cobra.Command {
 		Long: "Pack what git tracks below DIR, with the work tree's contents; outside of git\n" +
 			"everything but .git, result links into the Nix store and what " + ignoreFile + " names.\n" +
 			"Prints the archive's digest and the NAR hash, which nix hash path prints for the tree.",
-		Args: cobra.ExactArgs(1),
+		Args: exactly("directory"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.pack(cmd.Context(), args[0], out, include) },
 	}
 	cmd.Flags().StringVarP(&out, "output", "o", "", "file to write (required)")

@@ -24,7 +24,7 @@ func (c *cli) pullCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull DIR --remote NAME",
 		Short: "Unpack a published flake into a new or empty directory",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly("directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.pull(cmd.Context(), args[0], remote, generation)
 		},
@@ -38,6 +38,9 @@ func (c *cli) pullCommand() *cobra.Command {
 }
 
 func (c *cli) pull(ctx context.Context, dir, remote string, generation int64) error {
+	if generation < 0 {
+		return fmt.Errorf("%w: --generation %d: generations count from 1", errUsage, generation)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("pull: %w", err)

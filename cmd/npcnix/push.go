@@ -35,7 +35,7 @@ func (c *cli) pushCommand() *cobra.Command {
 		Long: "Pack DIR, or take an archive, and make it the newest generation of a remote: the\n" +
 			"hosts that follow it see it at their next look. A tree that is published already\n" +
 			"makes no new generation. Prints: <remote> <generation> sha256:<hex> published|unchanged.",
-		Args: cobra.ExactArgs(1),
+		Args: exactly("directory or archive"),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.push(cmd.Context(), args[0], o) },
 	}
 	f := cmd.Flags()

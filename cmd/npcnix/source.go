@@ -32,6 +32,8 @@ type source struct {
 	described *v1alpha1.Source
 	// by says who publishes.
 	by string
+	// untracked are the files that git does not track and does not ignore.
+	untracked []string
 }
 
 // readSource finds out what a flake's directory consists of: as Nix does, what
@@ -61,6 +63,9 @@ func (c *cli) readSource(ctx context.Context, dir string, include []string) (_ *
 		err = s.include(include)
 	}
 	if err == nil {
+		s.tell(c)
+	}
+	if err == nil {
 		err = s.checkFlake(dir, inside)
 	}
 	return s, err
@@ -82,6 +87,9 @@ func (s *source) fromGit(ctx context.Context, g git) error {
 		s.paths = append(s.paths, p)
 	}
 	if s.described, err = g.source(ctx); err != nil {
+		return err
+	}
+	if s.untracked, err = g.untracked(ctx); err != nil {
 		return err
 	}
 	if user := g.user(ctx); user != "" {
@@ -165,6 +173,17 @@ func (s *source) walk(from string, skip func(p string, d fs.DirEntry) (bool, err
 	return nil
 }
 
+// tell says what the publisher may not have meant.
+func (s *source) tell(c *cli) {
+	s.untracked = slices.DeleteFunc(s.untracked, func(p string) bool { return slices.Contains(s.paths, p) })
+	if n := len(s.untracked); n > 0 {
+		c.note("git does not track %d files, which are left out: %s", n, strings.Join(s.untracked[:min(n, 3)], ", "))
+	}
+	if s.described.Dirty && s.described.Revision != "" {
+		c.note("the tree differs from commit %s", v1alpha1.ShortRevision(s.described.Revision))
+	}
+}
+
 // include adds untracked files and directories that the operator named.
 func (s *source) include(names []string) error {
 	for _, name := range names {
@@ -187,7 +206,7 @@ func (s *source) include(names []string) error {
 // with inputs and no lock file, which a host must not write.
 func (s *source) checkFlake(dir string, inGit bool) error {
 	hint := ""
-	if inGit {
+	if _, err := s.root.Lstat("flake.nix"); err == nil && inGit {
 		hint = "; Nix and npcnix see only what git tracks: git add it"
 	}
 	if !slices.Contains(s.paths, "flake.nix") {
