@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-BIN := $(CURDIR)/.cache/bin
+BIN := .cache/bin
 TEST_FLAGS ?=
 # What a fresh Debian machine lacks: Nix, a C compiler for the race detector, git, zstd.
 PACKAGES := nix-bin:nix gcc:cc libc6-dev:/usr/include/stdio.h git:git zstd:zstd
@@ -27,7 +27,7 @@ help: ## show this help
 
 .PHONY: demo
 demo: packages build ## three hosts from nothing to Ready and to a new revision, in a directory
-	@PATH="$(BIN):$$PATH" examples/demo.sh "$(CURDIR)/.cache/demo"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh "$(CURDIR)/.cache/demo"
 
 .PHONY: test
 test: packages tools ## every test there is: unit, property, conformance, scripts, end to end
@@ -51,7 +51,7 @@ build: ## both programs for this machine, in .cache/bin
 	CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o $(BIN)/ ./cmd/npcnix ./cmd/npcnix-reconciler
 
 .PHONY: cross
-cross: ## both programs for every platform, in .cache/dist
+cross: ## both programs for every platform that they run on, in .cache/dist
 	for os in linux darwin; do for arch in amd64 arm64; do \
 	  GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o .cache/dist/$$os-$$arch/ ./cmd/npcnix; \
 	  [ $$os = darwin ] || GOOS=$$os GOARCH=$$arch CGO_ENABLED=0 go build -buildvcs=auto -trimpath -ldflags '-s -w' -o .cache/dist/$$os-$$arch/ ./cmd/npcnix-reconciler; \
@@ -69,10 +69,10 @@ packages:
 tools: $(BIN)/versitygw $(BIN)/golangci-lint ## the S3 server and the linter that the tests use
 
 $(BIN)/versitygw: tools/versitygw/go.mod
-	go -C tools/versitygw build -trimpath -buildvcs=false -o $@ github.com/versity/versitygw/cmd/versitygw
+	go -C tools/versitygw build -trimpath -buildvcs=false -o "$(CURDIR)/$@" github.com/versity/versitygw/cmd/versitygw
 
 $(BIN)/golangci-lint: tools/golangci-lint/go.mod
-	go -C tools/golangci-lint build -trimpath -buildvcs=false -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	go -C tools/golangci-lint build -trimpath -buildvcs=false -o "$(CURDIR)/$@" github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 
 .PHONY: clean
 clean: ## remove what was built

@@ -70,6 +70,20 @@ func TestFlagsBeatEnvironmentBeatsFile(t *testing.T) {
 	}
 }
 
+func TestExamplesAreWhatTheProgramsRead(t *testing.T) {
+	t.Parallel()
+	got, err := config.LoadReconciler("/", "../examples/config/reconciler.yaml", config.ReconcilerConfig{}, environment())
+	if err != nil || got.Store != "s3://infra/npcnix?region=eu-central-1" || got.Host != "web-1" {
+		t.Errorf("%+v %v", got, err)
+	}
+	for name, want := range map[string]string{"": "s3://infra/npcnix?region=eu-central-1", "trial": "file:///tmp/trial/store"} {
+		url, err := config.LoadStore(config.ClientFlags{Config: "../examples/config/config.yaml", Context: name}, environment())
+		if err != nil || url != want {
+			t.Errorf("%s: %s %v", name, url, err)
+		}
+	}
+}
+
 func TestDefaultsOfTheAgent(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

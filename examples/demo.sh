@@ -6,7 +6,7 @@
 # not marked for it.
 set -euo pipefail
 examples=$(cd "$(dirname "$0")" && pwd)
-dir=${1:?usage: demo.sh DIR}
+dir=$(realpath -m "${1:?usage: demo.sh DIR}")
 hosts='web-1 web-2 db-1'
 
 # run COMMAND… — print it as one would type it, and run it.
@@ -26,12 +26,15 @@ reconcile() {
 rm -rf "$dir"
 mkdir -p "$dir"
 export NPCNIX_STORE=file://$dir/store
-export GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@example.org GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@example.org
+identity='GIT_AUTHOR_NAME=demo GIT_AUTHOR_EMAIL=demo@example.org GIT_COMMITTER_NAME=demo GIT_COMMITTER_EMAIL=demo@example.org'
+# shellcheck disable=SC2086,SC2163 # a list of assignments
+export $identity
 
 printf '# To repeat this by hand:\n'
-printf 'mkdir -p %q && cd %q\n' "$dir" "$dir"
+printf 'rm -rf %q && mkdir -p %q && cd %q\n' "$dir" "$dir" "$dir"
 cd "$dir"
 printf 'export PATH=%q:$PATH\n' "$(dirname "$(command -v npcnix)")"
+printf 'export %s\n' "$identity"
 printf 'export NPCNIX_STORE=%q NIX_CONFIG=%q\n' "$NPCNIX_STORE" "${NIX_CONFIG:-}"
 
 run cp -r "$examples/flake" "$examples/hosts" .

@@ -22,7 +22,13 @@ func TestQuickstartOfTheReadme(t *testing.T) {
 	}
 	s := newSite(t, "")
 	cmd := exec.CommandContext(t.Context(), "bash", "-eu", "-c", string(found[1]))
-	cmd.Env, cmd.Dir = s.env, s.dir
+	cmd.Dir = "../.."
+	for _, kv := range s.env { // it sets both itself
+		if !strings.HasPrefix(kv, "NPCNIX_STORE=") && !strings.HasPrefix(kv, "NIX_CONFIG=") {
+			cmd.Env = append(cmd.Env, kv)
+		}
+	}
+	cmd.Env = append(cmd.Env, "TMPDIR="+s.dir)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
