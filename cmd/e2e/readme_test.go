@@ -28,7 +28,12 @@ func TestQuickstartOfTheReadme(t *testing.T) {
 			cmd.Env = append(cmd.Env, kv)
 		}
 	}
-	cmd.Env = append(cmd.Env, "TMPDIR="+s.dir)
+	caches, err := exec.CommandContext(t.Context(), "go", "env", "GOCACHE", "GOMODCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := strings.Fields(string(caches)) // the site's HOME has none
+	cmd.Env = append(cmd.Env, "TMPDIR="+s.dir, "GOCACHE="+cache[0], "GOMODCACHE="+cache[1])
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
