@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,15 +13,15 @@ import (
 	"github.com/npcnix/npcnix/nixos/run"
 )
 
-// Build runs nix build. The attribute is quoted for the flake reference's
+// Build runs nix build in the flake's directory: a path in a flake reference
+// would have to be a URL, and Nix 2.8 does not decode one. The attribute is quoted for the flake reference's
 // syntax; the flake may not choose substituters, nor change its lock file.
 func (m *Machine) Build(ctx context.Context, req nixos.BuildRequest) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(req.OutLink), 0o700); err != nil { // Nix 2.8 ignores that it cannot link
 		return "", fmt.Errorf("make directory of roots: %w", err)
 	}
-	dir := (&url.URL{Path: req.Dir}).EscapedPath() // a flake reference is a URL
-	installable := "path:" + dir + `#nixosConfigurations."` + req.Attribute + `".config.system.build.toplevel`
-	result, err := m.nix(ctx, req.Limit, "nix", experimental("build", "--json", "--out-link", req.OutLink,
+	installable := `path:.#nixosConfigurations."` + req.Attribute + `".config.system.build.toplevel`
+	result, err := m.nixIn(ctx, req.Dir, req.Limit, "nix", experimental("build", "--json", "--out-link", req.OutLink,
 		"--no-update-lock-file", "--option", "accept-flake-config", "false", installable)...)
 	switch {
 	case errors.Is(err, run.ErrLimit):

@@ -67,7 +67,7 @@ func TestContract(t *testing.T) {
 	nixostest.Run(t, nixostest.Local, nixostest.Harness{
 		New: func(t *testing.T) nixostest.Machine {
 			t.Helper()
-			return newMachine(t, t.TempDir())
+			return newMachine(t, filepath.Join(t.TempDir(), "a root, with spaces & signs #?%20"))
 		},
 		Flake: func(t *testing.T, dir, motd string, marked bool) {
 			t.Helper()

@@ -33,6 +33,11 @@ func passed() []string {
 
 // nix runs a command of Nix.
 func (m *Machine) nix(ctx context.Context, limit time.Duration, program string, args ...string) (run.Result, error) {
+	return m.nixIn(ctx, "/", limit, program, args...)
+}
+
+// nixIn runs a command of Nix in a directory.
+func (m *Machine) nixIn(ctx context.Context, dir string, limit time.Duration, program string, args ...string) (run.Result, error) {
 	if err := os.MkdirAll(m.opts.CacheDir, 0o700); err != nil {
 		return run.Result{}, fmt.Errorf("make cache directory: %w", err)
 	}
@@ -43,7 +48,7 @@ func (m *Machine) nix(ctx context.Context, limit time.Duration, program string, 
 	if SmallMemory() {
 		env = append(env, "GC_INITIAL_HEAP_SIZE=1M", "GC_FREE_SPACE_DIVISOR=10")
 	}
-	return run.Run(ctx, run.Command{Path: program, Args: args, Env: env, Limit: limit})
+	return run.Run(ctx, run.Command{Path: program, Args: args, Env: env, Dir: dir, Limit: limit})
 }
 
 // experimental comes before each subcommand of nix.

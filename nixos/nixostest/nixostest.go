@@ -100,7 +100,10 @@ func contracts() []contract {
 // build builds the host web of a flake with that message of the day.
 func build(t *testing.T, h Harness, m Machine, motd string, marked bool) (toplevel, outLink string) {
 	t.Helper()
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "a tree, with spaces & signs #?%20")
+	if err := os.Mkdir(dir, 0o750); err != nil {
+		t.Fatal(err)
+	}
 	h.Flake(t, dir, motd, marked)
 	outLink = filepath.Join(t.TempDir(), "roots", "web")
 	toplevel, err := m.Build(t.Context(), nixos.BuildRequest{Dir: dir, Attribute: "web", OutLink: outLink, Limit: limit})
