@@ -37,7 +37,7 @@ func evaluate(t *testing.T, user string) (settings map[string]any, unit string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := nix(t, "nix-instantiate", "--eval", "--strict", "--json", "testdata/eval.nix", "--arg", "module", module, "--arg", "user", user)
+	out := nix(t, "nix-instantiate", "--eval", "--strict", "--json", "testdata/eval.nix", "--argstr", "module", module, "--arg", "user", user)
 	var result struct {
 		Config map[string]any `json:"config"`
 		Unit   string         `json:"unit"`
