@@ -26,6 +26,9 @@ const (
 	// maxOutput bounds the end of stc's output that is kept, in bytes.
 	maxOutput = 16 << 10
 	lockRetry = 50 * time.Millisecond
+	// unknownLimit bounds the wait for a run whose process nobody recorded; it
+	// is the default of timeouts.activate.
+	unknownLimit = 10 * time.Minute
 )
 
 // runs knows the runs of stc that this process started.
@@ -193,10 +196,12 @@ func (m *Machine) awaitForeign(ctx context.Context, id string) (nixos.Result, er
 		}
 	default: // that agent was killed at the very start
 		lock := flock.New(filepath.Join(dir, "lock"))
-		if _, err := lock.TryLockContext(ctx, lockRetry); err != nil {
+		limited, cancel := context.WithTimeout(ctx, unknownLimit)
+		defer cancel()
+		if _, err := lock.TryLockContext(limited, lockRetry); err != nil && ctx.Err() != nil {
 			return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
 		}
-		_ = lock.Close() // the run is over
+		_ = lock.Close() // the run is over, or only what it left behind holds the lock
 	}
 	result := nixos.Result{How: how, Output: m.outputTail(id)}
 	_, err = m.kept(id, "result", &result)

@@ -39,8 +39,8 @@ func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 			p.decided = true
 			return r.forgetTarget(p, in)
 		}
-		if err := context.Cause(ctx); err != nil && p.decision.Action != plan.Commit {
-			return err //nolint:wrapcheck // the loop's own: draining
+		if ctx.Err() != nil && p.decision.Action != plan.Commit {
+			return r.interrupted(ctx, p)
 		}
 		if err := r.act(ctx, p); err != nil {
 			return err
@@ -144,7 +144,7 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	if err != nil {
 		return in, fmt.Errorf("observe machine: %w", err)
 	}
-	p.machine, in.Machine = machine, machine
+	p.machine, p.observed, in.Machine = machine, true, machine
 	return in, r.trackDrift(&in)
 }
 

@@ -170,6 +170,9 @@ func (r *Reconciler) interrupted(ctx context.Context, p *pass) error {
 	const message = "The agent was stopped; the next one goes on."
 	p.progress = ""
 	p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInterrupted, Message: message})
+	if !r.journal.open() {
+		return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
+	}
 	r.journal.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message, r.opts.Now())
 	return errors.Join(saveJournal(r.opts.StateDir, r.journal), context.Cause(ctx))
 }

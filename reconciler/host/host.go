@@ -146,8 +146,10 @@ type pass struct {
 	asked     bool
 	attempted bool
 	machine   nixos.Machine
-	desired   *built
-	decision  plan.Decision
+	// observed says that machine and desired are of this pass.
+	observed bool
+	desired  *built
+	decision plan.Decision
 	// decided says that decision is of this pass.
 	decided bool
 	// progress is what is being done, while it is.
@@ -343,11 +345,10 @@ func (r *Reconciler) logDecision(p *pass) {
 	if pub := r.documents.publication; pub != nil {
 		remote, generation = pub.Metadata.Name, pub.Metadata.Generation
 	}
-	log := r.opts.Log
-	if p.decision == r.logged {
+	log, known := r.opts.Log, p.decision == r.logged
+	if known {
 		log = log.V(1) // an idle host has nothing new to say
 	}
-	known := p.decision == r.logged
 	r.logged = p.decision
 	keys := []any{
 		"host", r.opts.Host, "remote", remote, "generation", generation, "target", target,

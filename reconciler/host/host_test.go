@@ -984,6 +984,10 @@ func TestDocumentThatCannotBeReadIsReported(t *testing.T) {
 		t.Error("no error")
 	}
 	w.want("Ready", meta.False, "StoreUnavailable", "observe remote failed")
+	w.want("Activated", meta.True, "Running", "")
+	if s := w.status().Status; s.System == nil || s.System.Current != w.machine.State().Running {
+		t.Errorf("system %+v", s.System)
+	}
 	w.store.broken = nil
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "")

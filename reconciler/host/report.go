@@ -73,7 +73,10 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 			st.History = append(st.History, a)
 		}
 	}
-	if !p.decision.NextAt.IsZero() {
+	if last := r.status.last; !p.observed && last != nil { // what was last seen of the machine
+		st.System, st.Desired = last.Status.System, last.Status.Desired
+	}
+	if !p.decision.NextAt.IsZero() && !p.decision.Waiting {
 		st.NextAttemptAt = new(newTime(p.decision.NextAt))
 	}
 	r.setConditions(st, p)
@@ -127,8 +130,11 @@ func condition(kind string, status meta.ConditionStatus, reason, message string)
 
 func (r *Reconciler) conditions(p *pass) []meta.Condition {
 	d := p.decision
-	list := []meta.Condition{r.specAccepted(), r.suspended(), r.built(p), r.sourceVerified(p), healthy(r.journal, p)}
-	list = append(list, inForce(p)...)
+	list := []meta.Condition{r.specAccepted(), r.suspended()}
+	if p.observed {
+		list = append(list, r.built(p), r.sourceVerified(p), healthy(r.journal, p))
+		list = append(list, inForce(p)...)
+	}
 	ready, reconciling, stalled := meta.False, meta.False, meta.False
 	reconcilingReason := d.Reason
 	switch {
