@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,6 +10,11 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/cmd/exitcode"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/archive"
 )
 
 func TestMain(m *testing.M) {
@@ -120,6 +126,27 @@ func TestNothingPrintedMovesTheTerminal(t *testing.T) {
 	table.add("web-1\nweb-2\tTrue", "")
 	if err := table.print("NAME", "READY"); err != nil || out.String() != "NAME\tREADY\nweb-1 web-2 True\t-\n" {
 		t.Errorf("%q %v", out.String(), err)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	for want, errs := range map[int][]error{
+		exitcode.Failed:   {errors.New("x"), store.ErrAccessDenied, store.ErrBucketNotFound},
+		exitcode.Usage:    {errUsage},
+		exitcode.Refused:  {errRefused, &codec.InvalidError{}, codec.ErrTooLarge, archive.ErrRefused, archive.ErrInvalid},
+		exitcode.NotFound: {errNotFound, store.ErrNotFound},
+		exitcode.Conflict: {store.ErrConflict},
+	} {
+		for _, err := range errs {
+			c := &cli{started: true}
+			if got := c.code(fmt.Errorf("wrapped: %w", err)); got != want {
+				t.Errorf("%v: %d, want %d", err, got, want)
+			}
+		}
+	}
+	if got := (&cli{}).code(errors.New("unknown flag")); got != exitcode.Usage {
+		t.Errorf("a command line that is not understood: %d", got)
 	}
 }
 
