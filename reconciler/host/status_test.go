@@ -1,0 +1,108 @@
+package host_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/host"
+)
+
+func TestHeartbeatPutsTheSameBytesAgain(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	first, err := w.store.Stat(t.Context(), "statuses/web.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 6 {
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+	second, err := w.store.Stat(t.Context(), "statuses/web.yaml")
+	if err != nil || second.ETag != first.ETag || !second.LastModified.After(first.LastModified) {
+		t.Errorf("status before %+v, after %+v, %v", first, second, err)
+	}
+}
+
+func TestAnotherMachineUnderTheSameName(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	other := newWorld(t)
+	other.store = w.store
+	other.restart()
+	if after := other.pass(); after != host.Heartbeat {
+		t.Errorf("it looks again in %s", after)
+	}
+	other.wantCalls()
+	if outcome := other.once(); outcome.Decision.Reason != "DuplicateHost" || !outcome.Decision.Stalled {
+		t.Errorf("decision %+v", outcome.Decision)
+	}
+	w.want("Ready", meta.True, "UpToDate", "") // nothing was written
+	w.now = w.now.Add(15 * time.Minute)
+	other.now = w.now
+	other.pass() // the first one is silent: a reinstalled host
+	other.wantCalls("build", "test", "profile", "boot")
+	w.now = w.now.Add(time.Minute)
+	w.publish("web 2")
+	w.pass() // comes back, and finds that it was replaced
+	if outcome := w.once(); outcome.Decision.Reason != "DuplicateHost" {
+		t.Errorf("decision %+v", outcome.Decision)
+	}
+	w.wantCalls("build", "test", "profile", "boot")
+}
+
+func TestStatusThatWasDeletedIsWrittenAgain(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	if err := w.store.Delete(t.Context(), "statuses/web.yaml"); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(host.Heartbeat)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestHeartbeatGoesOnDuringABuild(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	var puts int64
+	synctest.Test(t, func(*testing.T) {
+		w.machine.OnBuild = func(nixos.BuildRequest) error {
+			before := w.store.puts.Load()
+			time.Sleep(16 * time.Minute)
+			synctest.Wait()
+			puts = w.store.puts.Load() - before
+			return nil
+		}
+		w.pass()
+	})
+	if puts != 3 {
+		t.Errorf("%d heartbeats in 16 minutes", puts)
+	}
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestStatusStaysSmall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.machine.OnBuild = func(nixos.BuildRequest) error {
+		return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: strings.Repeat("\x01ü", 5000), ExitCode: 1}
+	}
+	w.put("hosts/web.yaml", hostSpec)
+	for i := range 15 {
+		w.publish(fmt.Sprintf("web %d", i))
+		w.pass()
+	}
+	info, err := w.store.Stat(t.Context(), "statuses/web.yaml")
+	if err != nil || info.Size > v1alpha1.MaxStatusSize || len(w.status().Status.History) > v1alpha1.MaxStatusHistory {
+		t.Errorf("status %+v %v", info, err)
+	}
+}

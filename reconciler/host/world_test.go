@@ -1,0 +1,207 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/testr"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos/nixfake"
+	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/archive"
+	"github.com/npcnix/npcnix/store/document"
+	"github.com/npcnix/npcnix/store/mem"
+)
+
+const hostSpec = `apiVersion: npcnix.dev/v1alpha1
+kind: HostSpec
+metadata: {name: web, labels: {role: web}}
+spec:
+  remote: prod
+`
+
+// world is a host with its store, its machine and its clock.
+type world struct {
+	t       *testing.T
+	now     time.Time
+	store   *counting
+	machine *nixfake.Machine
+	state   string
+	ids     int
+	r       *host.Reconciler
+}
+
+// counting counts the requests to a store.
+type counting struct {
+	*mem.Store
+
+	gets, puts atomic.Int64
+	down       error
+	broken     map[string]error
+}
+
+func (c *counting) Get(ctx context.Context, key string, opts store.GetOptions) (*store.Object, error) {
+	c.gets.Add(1)
+	if err := errors.Join(c.down, c.broken[key]); err != nil {
+		return nil, err
+	}
+	return c.Store.Get(ctx, key, opts)
+}
+
+func (c *counting) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
+	c.puts.Add(1)
+	if c.down != nil {
+		return "", c.down
+	}
+	return c.Store.Put(ctx, key, body, opts)
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, now: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), machine: &nixfake.Machine{}, state: filepath.Join(t.TempDir(), "state")}
+	w.store = &counting{Store: mem.New(func() time.Time { return w.now })}
+	w.restart()
+	return w
+}
+
+// restart starts a new agent over the same state.
+func (w *world) restart() {
+	w.t.Helper()
+	if w.r != nil {
+		if err := w.r.Close(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	r, err := host.New(w.t.Context(), host.Options{
+		Host: "web", Store: w.store, Observer: w.machine, Builder: w.machine, Activator: w.machine,
+		StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
+		Now:   func() time.Time { return w.now },
+		NewID: func() string { w.ids++; return fmt.Sprintf("attempt-%d", w.ids) },
+		Log:   testLog(w.t),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if w.r == nil {
+		w.t.Cleanup(func() {
+			if err := w.r.Close(); err != nil {
+				w.t.Error(err)
+			}
+		})
+	}
+	w.r = r
+}
+
+func testLog(t *testing.T) logr.Logger {
+	t.Helper()
+	if testing.Verbose() {
+		return testr.New(t)
+	}
+	return logr.Discard()
+}
+
+func (w *world) put(key, data string) {
+	w.t.Helper()
+	if _, err := w.store.Store.Put(w.t.Context(), key, strings.NewReader(data), store.PutOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// publish publishes a flake of one file that provides web.
+func (w *world) publish(flake string) {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(flake), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }() // only read
+	var buf bytes.Buffer
+	sum, err := archive.Pack(&buf, root, []string{"flake.nix"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	_, err = document.Publish(w.t.Context(), w.store.Store, document.Publication{
+		Remote: "prod", Archive: bytes.NewReader(buf.Bytes()), Force: true,
+		Spec: v1alpha1.RemoteSpec{
+			PublishedAt: meta.NewTime(w.now), Source: &v1alpha1.Source{Revision: strings.Repeat("ab", 20)},
+			Archive: v1alpha1.Archive{Digest: sum.Digest, Size: sum.Size, NarHash: sum.NarHash},
+		},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// pass lets the agent look once, as its loop does.
+func (w *world) pass() time.Duration {
+	w.t.Helper()
+	result, err := w.r.Reconcile(w.t.Context(), "web")
+	if err != nil {
+		w.t.Fatalf("reconcile: %v", err)
+	}
+	return result.After
+}
+
+func (w *world) once() host.Outcome {
+	w.t.Helper()
+	outcome, err := w.r.Once(w.t.Context())
+	if err != nil {
+		w.t.Fatalf("once: %v", err)
+	}
+	return outcome
+}
+
+func (w *world) status() *v1alpha1.HostStatus {
+	w.t.Helper()
+	status, _, err := document.Get[v1alpha1.HostStatus](w.t.Context(), w.store.Store, store.StatusKey("web"), v1alpha1.KindHostStatus)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return status
+}
+
+func (w *world) want(condition string, status meta.ConditionStatus, reason, message string) {
+	w.t.Helper()
+	c := meta.FindCondition(w.status().Status.Conditions, condition)
+	if c == nil || c.Status != status || c.Reason != reason || !strings.Contains(c.Message, message) {
+		w.t.Errorf("condition %s is %+v, want %s/%s with %q", condition, c, status, reason, message)
+	}
+}
+
+func (w *world) wantCalls(want ...string) {
+	w.t.Helper()
+	var got []string
+	for _, call := range w.machine.Calls() {
+		got = append(got, strings.Fields(call)[0])
+	}
+	if strings.Join(got, " ") != strings.Join(want, " ") {
+		w.t.Errorf("calls %v, want %v", got, want)
+	}
+}
+
+func converged(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 1 of prod (abababababab)")
+	return w
+}
