@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -31,6 +32,14 @@ func (p Problem) String() string {
 	}
 	b.WriteString(p.Message)
 	return b.String()
+}
+
+// Problems returns what an error of this package consists of.
+func Problems(err error) []Problem {
+	if invalid, ok := errors.AsType[*InvalidError](err); ok {
+		return invalid.Problems
+	}
+	return []Problem{{Message: err.Error()}}
 }
 
 // InvalidError holds every problem of a document, or of several.

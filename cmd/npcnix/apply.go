@@ -95,8 +95,7 @@ func applyOne(ctx context.Context, s store.Store, key string, doc codec.Document
 		return "", err
 	default:
 		done = "configured"
-		same, err := codec.Equal(doc, codec.Document{Source: key, Raw: present.Data})
-		if err == nil && same {
+		if same(doc.Raw, present.Data) {
 			return "unchanged", nil
 		}
 	}
@@ -105,6 +104,24 @@ func applyOne(ctx context.Context, s store.Store, key string, doc codec.Document
 	}
 	_, err = s.Put(ctx, key, bytes.NewReader(doc.Raw), store.PutOptions{IfAbsent: missing, IfMatch: present.ETag})
 	return done, err
+}
+
+// same reports whether two files say the same, document by document.
+func same(a, b []byte) bool {
+	left, err := codec.Split("", a)
+	if err != nil {
+		return false
+	}
+	right, err := codec.Split("", b)
+	if err != nil || len(left) != len(right) {
+		return false
+	}
+	for i := range left {
+		if equal, err := codec.Equal(left[i], right[i]); err != nil || !equal {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *cli) validateCommand() *cobra.Command {

@@ -7,9 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/envelope"
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 )
@@ -82,10 +84,9 @@ func (c *cli) readDirectory(dir string) ([]manifest, error) {
 			continue
 		}
 		found, err := c.readEntry(path, strings.TrimSuffix(e.Name(), ".yaml"))
-		var invalid *codec.InvalidError
 		switch {
-		case errors.As(err, &invalid):
-			problems = append(problems, invalid.Problems...)
+		case isInvalid(err):
+			problems = append(problems, codec.Problems(err)...)
 		case errors.Is(err, codec.ErrTooLarge):
 			problems = append(problems, codec.Problem{Source: path, Message: codec.ErrTooLarge.Error()})
 		case err != nil:
@@ -97,6 +98,11 @@ func (c *cli) readDirectory(dir string) ([]manifest, error) {
 		return nil, &codec.InvalidError{Problems: problems}
 	}
 	return all, nil
+}
+
+func isInvalid(err error) bool {
+	_, ok := errors.AsType[*codec.InvalidError](err)
+	return ok
 }
 
 // readEntry reads a file of a directory: its documents must have its name.
@@ -161,13 +167,18 @@ func readStream(source string, data []byte) ([]manifest, error) {
 	var problems []codec.Problem
 	seen := map[string]bool{}
 	for _, doc := range docs {
-		m, err := decode(doc)
-		if invalid, ok := errors.AsType[*codec.InvalidError](err); ok {
-			problems = append(problems, invalid.Problems...)
+		if signs(doc) && len(all) > 0 {
+			if _, err := codec.DecodeStrict[envelope.DocumentSignature](doc, envelope.Kind); err != nil {
+				problems = append(problems, codec.Problems(err)...)
+			}
+			last := &all[len(all)-1].doc // a signature belongs to what stands before it
+			last.Raw = slices.Concat(last.Raw, []byte("---\n"), bytes.TrimSpace(doc.Raw), []byte("\n"))
 			continue
 		}
+		m, err := decode(doc)
 		if err != nil {
-			return nil, err
+			problems = append(problems, codec.Problems(err)...)
+			continue
 		}
 		if seen[m.String()] {
 			problems = append(problems, codec.Problem{Source: source, Line: doc.Line + 1, Path: "metadata.name", Message: m.String() + " is there twice"})
@@ -180,6 +191,12 @@ func readStream(source string, data []byte) ([]manifest, error) {
 		return nil, &codec.InvalidError{Problems: problems}
 	}
 	return all, nil
+}
+
+// signs reports whether the document is the signature of another.
+func signs(doc codec.Document) bool {
+	t, err := codec.TypeOf(doc)
+	return err == nil && t.Kind == envelope.Kind
 }
 
 // decode decodes a document by its own kind.
