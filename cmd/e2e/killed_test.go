@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -29,10 +30,10 @@ func TestKilledAgentConvergesAfterRestart(t *testing.T) {
 	n, converged, interrupted := kills(t), 0, 0
 	s := newSite(t, "file://"+filepath.Join(t.TempDir(), "store"))
 	s.apply(spec("web-1"))
-	s.publish(slow(0))
+	s.publish(slow(s, 0))
 	s.agent(0, "web-1")
 	for seed := 1; seed <= n; seed++ {
-		s.publish(slow(seed))
+		s.publish(slow(s, seed))
 		random := rand.New(rand.NewPCG(uint64(seed), 0)) //nolint:gosec // seeded, to be repeated
 		after := time.Duration(random.IntN(900)) * time.Millisecond
 		if killAgent(t, s, after) {
@@ -53,9 +54,10 @@ func TestKilledAgentConvergesAfterRestart(t *testing.T) {
 	}
 }
 
-// slow is a host whose build and activation take a while.
-func slow(n int) string {
-	return `{ motd = "` + strconv.Itoa(n) + `"; build = "sleep 0.3"; activation = "sleep 0.3"; }`
+// slow is a host whose build and activation take a while. The site's directory
+// makes it a system that Nix has never built.
+func slow(s *site, n int) string {
+	return fmt.Sprintf(`{ motd = "%d"; build = "sleep 0.3 # %s"; activation = "sleep 0.3"; }`, n, s.dir)
 }
 
 // killAgent starts an agent and kills it after a while; early says that it had
