@@ -140,6 +140,7 @@ func TestDaemonFollowsItsRemoteUntilItIsStopped(t *testing.T) {
 	}
 	s.eventually("the first generation", func() bool { return s.rows()["web-1"][0] == "True" })
 	s.publish(`{ motd = "two"; }`)
+	wantStderr(s, s.agent(1, "web-1"), "another npcnix-reconciler works in this state directory")
 	s.eventually("the second generation", func() bool { return s.rows()["web-1"][3] == "2" })
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
