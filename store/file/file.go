@@ -25,8 +25,12 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-// lockRetry is how often a busy lock is tried again.
-const lockRetry = 5 * time.Millisecond
+const (
+	// lockRetry is how often a busy lock is tried again.
+	lockRetry = 5 * time.Millisecond
+	// abandoned is the age at which nobody writes a temporary file any more.
+	abandoned = 24 * time.Hour
+)
 
 // Store is a directory of objects.
 type Store struct{ dir string }
@@ -200,6 +204,7 @@ func (s *Store) write(body io.Reader) (temp, etag string, err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // readers are other users
 		return "", "", err //nolint:wrapcheck // classified by the caller
 	}
+	sweep(dir)
 	f, err := os.CreateTemp(dir, "put-")
 	if err != nil {
 		return "", "", err //nolint:wrapcheck // classified by the caller
@@ -216,6 +221,20 @@ func (s *Store) write(body io.Reader) (temp, etag string, err error) {
 		return "", "", errors.Join(err, os.Remove(f.Name()))
 	}
 	return f.Name(), info.ETag, nil
+}
+
+// sweep removes the temporary files of writers that were killed long ago.
+func sweep(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // another write sees to it
+	}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err == nil && time.Since(info.ModTime()) > abandoned { //nolint:forbidigo // the file system's clock is this machine's
+			_ = os.Remove(filepath.Join(dir, e.Name())) // or another writer did
+		}
+	}
 }
 
 // replace moves the temporary file to its key if the preconditions hold. The

@@ -1,10 +1,12 @@
 package file_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/file"
@@ -50,6 +52,28 @@ func TestOwnFilesAreHiddenAndReadersNeedNoWritePermission(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dir, ".npcnix")); !os.IsNotExist(err) {
 		t.Errorf("reading created .npcnix: %v", err)
+	}
+}
+
+func TestFilesOfWritersThatWereKilledAreRemoved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	tmp := filepath.Join(dir, ".npcnix", "tmp")
+	if err := os.MkdirAll(tmp, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	for name, age := range map[string]time.Duration{"put-old": 25 * time.Hour, "put-new": time.Hour} {
+		path, then := filepath.Join(tmp, name), time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, nil, 0o600), os.Chtimes(path, then, then)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := file.New(dir).Put(t.Context(), "a", strings.NewReader("x"), store.PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(tmp)
+	if err != nil || len(left) != 1 || left[0].Name() != "put-new" {
+		t.Errorf("left: %v %v", left, err)
 	}
 }
 
