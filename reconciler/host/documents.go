@@ -79,8 +79,9 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 		d.accepted, d.spec = nil, known{}
 		d.specProblem = &plan.Problem{
 			Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
-			Message: "There is no HostSpec for this host, or its credentials do not allow to read it: " + err.Error(),
+			Message: "There is no HostSpec for this host, or its credentials do not allow to read it. The agent's log says more.",
 		}
+		r.opts.Log.Info("Could not read the HostSpec", "host", r.opts.Host, "error", err.Error()) // each request has another name
 		return nil
 	}
 	if err != nil || !changed {
@@ -110,7 +111,9 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 		d.accepted = nil // a promise that cannot be kept: nothing is started, and nothing older comes back
 		return r.forgetLastGood()
 	case d.accepted == nil:
-		d.accepted, err = r.lastGood()
+		if d.accepted, err = r.lastGood(); err != nil {
+			d.spec = known{} // the next look must find it changed again
+		}
 	}
 	return err
 }
@@ -234,7 +237,8 @@ func (r *Reconciler) observeRemote(ctx context.Context, _ *pass) error {
 	data, changed, err := d.remote.look(ctx, r.opts.Store, store.RemoteKey(name))
 	if errors.Is(err, store.ErrAccessDenied) {
 		d.remote = known{}
-		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteNotFound, Message: "The remote cannot be read: " + err.Error()}
+		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteNotFound, Message: "The host's credentials do not allow to read remote " + name + ". The agent's log says more."}
+		r.opts.Log.Info("Could not read the remote", "host", r.opts.Host, "remote", name, "error", err.Error())
 		return nil
 	}
 	if err != nil || !changed {

@@ -2,12 +2,14 @@ package host_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/store"
 )
 
 func TestEqualContentUploadedAgainIsNoChange(t *testing.T) {
@@ -127,6 +129,30 @@ func TestSpecThatIsNotUnderstoodLeavesTheLastGoodOneInForce(t *testing.T) {
 		w.want("SpecAccepted", meta.False, "SpecInvalid", "newField")
 		w.want("Ready", meta.False, "SpecInvalid", "newField")
 		w.wantCalls("build", "test", "profile", "boot", "build", "test", "profile", "boot") // it goes on following its remote
+	}
+}
+
+// The words of a refusal name each request anew; the status must not.
+func TestRefusedReadsDoNotChangeTheStatusWithMereTime(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"hosts/web.yaml", "remotes/prod.yaml"} {
+		w := converged(t)
+		etags := map[string]bool{}
+		for i := range 3 {
+			w.store.broken = map[string]error{key: fmt.Errorf("%w: request %d", store.ErrAccessDenied, i)}
+			w.pass()
+			info, err := w.store.Stat(t.Context(), "statuses/web.yaml")
+			if err != nil {
+				t.Fatal(err)
+			}
+			etags[info.ETag] = true
+		}
+		if len(etags) != 1 {
+			t.Errorf("%s: %d statuses in three looks", key, len(etags))
+		}
+		w.store.broken = nil
+		w.pass()
+		w.want("Ready", meta.True, "UpToDate", "")
 	}
 }
 
