@@ -68,11 +68,6 @@ func FindCondition(list []Condition, t string) *Condition {
 	return nil
 }
 
-// RemoveCondition removes the condition of type t, if there is one.
-func RemoveCondition(list *[]Condition, t string) {
-	*list = slices.DeleteFunc(*list, func(c Condition) bool { return c.Type == t })
-}
-
 // IsTrue reports whether the condition of type t is there and True.
 func IsTrue(list []Condition, t string) bool {
 	c := FindCondition(list, t)

@@ -83,10 +83,6 @@ func TestConditionsKeepTheirTransitionTime(t *testing.T) {
 	if !meta.IsTrue(list, "Ready") || meta.IsTrue(list, "Stalled") || meta.FindCondition(list, "Absent") != nil {
 		t.Error("finding is wrong")
 	}
-	meta.RemoveCondition(&list, "Ready")
-	if len(list) != 2 {
-		t.Errorf("%d left", len(list))
-	}
 }
 
 func TestMessagesAreCutBetweenCharacters(t *testing.T) {

@@ -51,12 +51,28 @@ func (o getOptions) check() (labels.Selector, error) { //nolint:ireturn // the l
 	return selector, nil
 }
 
-func (c *cli) getHosts(ctx context.Context, names []string, o getOptions) error {
+// openToGet checks the options before it opens the store.
+func (c *cli) openToGet(ctx context.Context, o getOptions) (labels.Selector, store.Store, error) { //nolint:ireturn // the library's, and whichever store it is
 	selector, err := o.check()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	s, err := c.open(ctx)
+	return selector, s, err
+}
+
+// printNames prints what -o name prints: kind/name, one a line.
+func printNames[T any](c *cli, kind string, items []T, name func(T) string) error {
+	for _, item := range items {
+		if err := c.print("%s/%s", kind, name(item)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *cli) getHosts(ctx context.Context, names []string, o getOptions) error {
+	selector, s, err := c.openToGet(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -70,12 +86,7 @@ func (c *cli) getHosts(ctx context.Context, names []string, o getOptions) error 
 	hosts := slices.DeleteFunc(f.hosts, func(h fleetHost) bool { return !selector.Matches(labels.Set(h.view.Metadata.Labels)) })
 	switch o.output {
 	case "name":
-		for _, h := range hosts {
-			if err := c.print("host/%s", h.view.Metadata.Name); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printNames(c, "host", hosts, func(h fleetHost) string { return h.view.Metadata.Name })
 	case "json", "yaml":
 		return c.printHosts(hosts, len(names) == 1, o.output)
 	default:
@@ -141,11 +152,7 @@ func number(n int64) string {
 }
 
 func (c *cli) getRemotes(ctx context.Context, names []string, o getOptions) error {
-	selector, err := o.check()
-	if err != nil {
-		return err
-	}
-	s, err := c.open(ctx)
+	selector, s, err := c.openToGet(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -156,12 +163,7 @@ func (c *cli) getRemotes(ctx context.Context, names []string, o getOptions) erro
 	remotes = slices.DeleteFunc(remotes, func(r v1alpha1.Remote) bool { return !selector.Matches(labels.Set(r.Metadata.Labels)) })
 	switch o.output {
 	case "name":
-		for _, r := range remotes {
-			if err := c.print("remote/%s", r.Metadata.Name); err != nil {
-				return err
-			}
-		}
-		return nil
+		return printNames(c, "remote", remotes, func(r v1alpha1.Remote) string { return r.Metadata.Name })
 	case "json", "yaml":
 		if len(names) == 1 && len(remotes) == 1 {
 			return c.printObject(o.output, remotes[0])

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -42,8 +41,6 @@ type Command struct {
 	// Env is the whole environment; Environ selects one.
 	Env []string
 	Dir string
-	// Stdin, if set, is what the command reads.
-	Stdin string
 	// Limit bounds the run; 0 leaves that to the context.
 	Limit time.Duration
 	// Grace is the time between SIGTERM and SIGKILL when the command is
@@ -106,9 +103,6 @@ func Start(c Command) (*Process, error) {
 	p.cmd.ExtraFiles = c.Inherit
 	p.cmd.WaitDelay = pipeDelay
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // its own session and group
-	if c.Stdin != "" {
-		p.cmd.Stdin = strings.NewReader(c.Stdin)
-	}
 	if c.Output != nil {
 		p.cmd.Stdout, p.cmd.Stderr = c.Output, c.Output
 	} else {

@@ -159,12 +159,3 @@ func TestChildThatHoldsThePipeIsNotWaitedForForEver(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func TestInputIsPassed(t *testing.T) {
-	t.Parallel()
-	c := sh("cat")
-	c.Stdin = "hello"
-	if got, err := run.Run(t.Context(), c); err != nil || string(got.Stdout) != "hello" {
-		t.Errorf("%+v %v", got, err)
-	}
-}

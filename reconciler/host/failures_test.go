@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/codec"
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
@@ -211,9 +212,11 @@ func TestWrongNarHashIsRefusedBeforeNixSeesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	remote.Spec.Archive.NarHash = "sha256-" + strings.Repeat("A", 43) + "="
-	if _, err := document.Put(t.Context(), w.store.Store, "remotes/prod.yaml", remote, store.PutOptions{}); err != nil {
+	data, err := codec.Encode(remote)
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.put("remotes/prod.yaml", string(data))
 	w.pass()
 	w.want("Ready", meta.False, "ArchiveInvalid", "NAR hash")
 	w.wantCalls()

@@ -13,8 +13,8 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-// maxActs bounds the acts of one pass: build, activate and commit, and once
-// more for a remote that moved meanwhile.
+// maxActs bounds the acts of one pass. Build, activate and commit are three;
+// more than a few rounds of them mean that an act and the planner disagree.
 const maxActs = 8
 
 // Outcome is what a pass came to.

@@ -67,8 +67,7 @@ type Suspension struct {
 
 // Input is everything that a decision depends on.
 type Input struct {
-	Now  time.Time
-	Host string
+	Now time.Time
 
 	// Spec is the declaration in force, with defaults; nil if there is none.
 	// SpecProblem says why the newest one is not in force.

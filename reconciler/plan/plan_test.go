@@ -35,7 +35,7 @@ func instant(t *rapid.T, label string) time.Time {
 func inputs() *rapid.Generator[plan.Input] {
 	return rapid.Custom(func(t *rapid.T) plan.Input {
 		in := plan.Input{
-			Now: now, Host: "web", SpecProblem: problem(t, "spec problem"), RemoteProblem: problem(t, "remote problem"),
+			Now: now, SpecProblem: problem(t, "spec problem"), RemoteProblem: problem(t, "remote problem"),
 			Desired: path(t, "desired"), Content: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "content"),
 			Committed: path(t, "committed"), Unproven: path(t, "unproven"),
 			Degraded: rapid.SampledFrom([]string{"", "nginx failed"}).Draw(t, "degraded"),
@@ -145,7 +145,7 @@ func TestSentencesForPeople(t *testing.T) {
 	t.Parallel()
 	spec := v1alpha1.HostSpecSpec{Remote: "prod"}.WithDefaults("web")
 	base := plan.Input{
-		Now: now, Host: "web", Spec: &spec, Desired: "/nix/store/a", Content: "x",
+		Now: now, Spec: &spec, Desired: "/nix/store/a", Content: "x",
 		Remote: &v1alpha1.Remote{Metadata: meta.ObjectMeta{Name: "prod", Generation: 42}, Spec: v1alpha1.RemoteSpec{Source: &v1alpha1.Source{Revision: "9f3c1a2b7e01d4c5", Dirty: true}}},
 	}
 	for want, change := range map[string]func(in *plan.Input){

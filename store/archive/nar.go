@@ -104,7 +104,7 @@ func (n *narHasher) node(root *os.Root, name string, kind fs.FileMode) error {
 		}
 		return err //nolint:wrapcheck // names the path
 	case kind.IsRegular():
-		return copyFile(root, name, func(info fs.FileInfo, f io.Reader) error {
+		return withFile(root, name, func(info fs.FileInfo, f io.Reader) error {
 			_, err := io.Copy(n.file(executable(info), info.Size()), f)
 			n.endFile(info.Size())
 			return err //nolint:wrapcheck // names the path

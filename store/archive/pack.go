@@ -121,13 +121,13 @@ func (p *packer) node(n *node, name string) error {
 }
 
 func (p *packer) file(name string) error {
-	return copyFile(p.root, name, func(info fs.FileInfo, f io.Reader) error {
+	return withFile(p.root, name, func(info fs.FileInfo, f io.Reader) error {
 		header := tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: modeFile, Size: info.Size()}
 		if executable(info) {
 			header.Mode = modeProgram
 		}
 		if err := p.tar.WriteHeader(&header); err != nil {
-			return err //nolint:wrapcheck // wrapped by copyFile
+			return err //nolint:wrapcheck // wrapped by withFile
 		}
 		n, err := io.Copy(io.MultiWriter(p.tar, p.nar.file(executable(info), info.Size())), f)
 		if err == nil && n != info.Size() {
@@ -154,8 +154,8 @@ func (p *packer) symlink(name string) error {
 	return nil
 }
 
-// copyFile opens a regular file below root for do.
-func copyFile(root *os.Root, name string, do func(info fs.FileInfo, f io.Reader) error) (err error) {
+// withFile opens a regular file below root for do.
+func withFile(root *os.Root, name string, do func(info fs.FileInfo, f io.Reader) error) (err error) {
 	f, err := root.Open(name)
 	if err != nil {
 		return err //nolint:wrapcheck // names the path

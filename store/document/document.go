@@ -41,15 +41,6 @@ func Get[T any](ctx context.Context, s store.Store, key, kind string) (*T, Raw, 
 	return obj, raw, err
 }
 
-// Put encodes and writes the document at key and returns its ETag.
-func Put(ctx context.Context, s store.Store, key string, obj any, opts store.PutOptions) (string, error) {
-	data, err := codec.Encode(obj)
-	if err != nil {
-		return "", fmt.Errorf("put %s: %w", key, err)
-	}
-	return s.Put(ctx, key, bytes.NewReader(data), opts)
-}
-
 // Change makes the next bytes of a document out of the present ones, which are
 // nil if there is none. Nil bytes leave the document as it is.
 type Change func(present []byte) (next []byte, err error)
