@@ -60,6 +60,8 @@ const (
 	ReasonDuplicateHost = "DuplicateHost"
 	// ReasonJournalTooNew: a newer agent left a journal that this one must not touch.
 	ReasonJournalTooNew = "JournalTooNew"
+	// ReasonJournalLost: the journal could not be used and was set aside; earlier attempts are not known any more.
+	ReasonJournalLost = "JournalLost"
 
 	// ReasonSpecNotFound: there is no HostSpec for this host; it keeps what it runs.
 	ReasonSpecNotFound = "SpecNotFound"

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"hash/fnv"
 	"io"
 	mathrand "math/rand/v2"
 	"os"
@@ -27,15 +26,6 @@ import (
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/host"
 	"github.com/npcnix/npcnix/store/archive"
-)
-
-// What the loop adds to the host's own policy.
-const (
-	minBackoff = 5 * time.Second
-	maxBackoff = 2 * time.Minute
-	jitter     = 0.5
-	// maxSpread bounds the wait before the first look, which differs from host to host.
-	maxSpread = 30 * time.Second
 )
 
 // options are the command line.
@@ -180,9 +170,7 @@ func onceCode(o host.Outcome, err error) int {
 
 // serve reconciles until ctx ends. SIGHUP makes it look now.
 func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger) error {
-	loop, err := reconciler.New(r.Reconcile, reconciler.Options{
-		Workers: 1, MinBackoff: minBackoff, MaxBackoff: maxBackoff, Jitter: jitter, Rand: mathrand.Float64, Log: log,
-	})
+	loop, first, err := r.Loop(mathrand.Float64)
 	if err != nil {
 		return err
 	}
@@ -199,21 +187,8 @@ func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger
 			}
 		}
 	}()
-	first := spread(name, min(maxSpread, r.LongestPoll()))
-	if r.Interrupted() {
-		first = 0
-	}
 	log.Info("Started", "host", name, "version", version.String(), "firstLookIn", first.String())
-	loop.AddAfter(name, first)
 	loop.Run(ctx)
 	log.Info("Stopped", "host", name)
 	return nil
-}
-
-// spread is a host's own part of a time, so that a fleet that starts at once
-// does not look at once.
-func spread(name string, most time.Duration) time.Duration {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(name)) // a hash never fails
-	return most * time.Duration(h.Sum32()%1000) / 1000
 }

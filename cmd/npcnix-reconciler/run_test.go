@@ -65,18 +65,3 @@ func TestStoreThatFailsAfterTheTargetWasKnownIsNotReady(t *testing.T) {
 		t.Errorf("exit code %d", got)
 	}
 }
-
-func TestFleetDoesNotLookAtOnce(t *testing.T) {
-	t.Parallel()
-	parts := map[time.Duration]bool{}
-	for _, name := range []string{"web-1", "web-2", "db-1", "db-2", "mail", "ns1", "ns2"} {
-		part := spread(name, maxSpread)
-		if part < 0 || part > maxSpread || part != spread(name, maxSpread) {
-			t.Errorf("%s waits %s", name, part)
-		}
-		parts[part] = true
-	}
-	if len(parts) < 6 {
-		t.Errorf("seven hosts look at %d times", len(parts))
-	}
-}

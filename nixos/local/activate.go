@@ -25,6 +25,8 @@ const (
 	marker = "npcnix-root"
 	// maxOutput bounds the end of stc's output that is kept, in bytes.
 	maxOutput = 16 << 10
+	// maxKept bounds the files of a run, in bytes.
+	maxKept   = 1 << 20
 	lockRetry = 50 * time.Millisecond
 	// unknownLimit bounds the wait for a run whose process nobody recorded; it
 	// is the default of timeouts.activate.
@@ -119,19 +121,22 @@ func (m *Machine) keep(id, name string, v any) error {
 	return nil
 }
 
-// kept reads a file of a run; one that is not there leaves v as it is.
+// kept reads a file of a run. One that is not there, or that makes no sense, is
+// none: then the run's lock says whether it is over.
 func (m *Machine) kept(id, name string, v any) (ok bool, err error) {
-	data, err := os.ReadFile(filepath.Join(m.dir(id), name))
+	f, err := os.Open(filepath.Join(m.dir(id), name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, v)
 	}
 	if err != nil {
 		return false, fmt.Errorf("read %s of run %s: %w", name, id, err)
 	}
-	return true, nil
+	defer func() { _ = f.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(f, maxKept))
+	if err != nil {
+		return false, fmt.Errorf("read %s of run %s: %w", name, id, err)
+	}
+	return json.Unmarshal(data, v) == nil, nil
 }
 
 func (m *Machine) activationEnv() []string {
@@ -203,8 +208,10 @@ func (m *Machine) awaitForeign(ctx context.Context, id string) (nixos.Result, er
 		}
 		_ = lock.Close() // the run is over, or only what it left behind holds the lock
 	}
-	result := nixos.Result{How: how, Output: m.outputTail(id)}
-	_, err = m.kept(id, "result", &result)
+	var result nixos.Result
+	if known, err = m.kept(id, "result", &result); !known {
+		result = nixos.Result{How: how, Output: m.outputTail(id)}
+	}
 	return result, err
 }
 

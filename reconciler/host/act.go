@@ -16,6 +16,7 @@ import (
 // now. An agent that is told to stop begins nothing, but commits what it has
 // activated.
 func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
+	p.looked = p.storeProblem == nil
 	for range maxActs {
 		in, err := r.input(context.WithoutCancel(ctx), p)
 		if errors.Is(err, errNixUnavailable) {

@@ -4,12 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"github.com/npcnix/npcnix/apis/codec"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
@@ -88,7 +83,7 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 		return err
 	}
 	if !d.spec.present {
-		if err := r.forgetLastGood(); err != nil {
+		if err := r.forget(r.savedSpec()); err != nil {
 			return err
 		}
 		d.accepted = nil
@@ -106,16 +101,12 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 			accepted.etag = d.accepted.etag // uploaded again, and no change
 		}
 		d.accepted = accepted
-		return r.keepLastGood(data)
+		r.keep(r.savedSpec(), &d.spec, data)
 	case problem.Reason == v1alpha1.ReasonNotSupported:
 		d.accepted = nil // a promise that cannot be kept: nothing is started, and nothing older comes back
-		return r.forgetLastGood()
-	case d.accepted == nil:
-		if d.accepted, err = r.lastGood(); err != nil {
-			d.spec = known{} // the next look must find it changed again
-		}
+		return r.forget(r.savedSpec())
 	}
-	return err
+	return nil
 }
 
 // acceptSpec decodes a HostSpec as strictly as its writers do.
@@ -156,50 +147,6 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 		etag: k.etag, digest: digest, policyDigest: policy,
 		labels: spec.Metadata.Labels, spec: spec.Spec.WithDefaults(host),
 	}, nil
-}
-
-func (r *Reconciler) lastGoodPath() string {
-	return filepath.Join(r.opts.StateDir, "documents", "hostspec.yaml")
-}
-
-// keepLastGood keeps the adopted HostSpec for the day when a newer one is not
-// understood and the agent was restarted.
-func (r *Reconciler) keepLastGood(data []byte) error {
-	path := r.lastGoodPath()
-	if old, err := os.ReadFile(path); err == nil && string(old) == string(data) {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("keep HostSpec: %w", err)
-	}
-	if err := renameio.WriteFile(path, data, 0o600); err != nil {
-		return fmt.Errorf("keep HostSpec: %w", err)
-	}
-	return nil
-}
-
-// forgetLastGood removes what keepLastGood kept: it is not in force any more.
-func (r *Reconciler) forgetLastGood() error {
-	if err := os.Remove(r.lastGoodPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget HostSpec: %w", err)
-	}
-	return nil
-}
-
-// lastGood returns the HostSpec that was last adopted, or nil.
-func (r *Reconciler) lastGood() (*acceptedSpec, error) {
-	data, err := os.ReadFile(r.lastGoodPath())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil //nolint:nilnil // none was ever adopted
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read last good HostSpec: %w", err)
-	}
-	accepted, problem := acceptSpec(known{key: r.lastGoodPath()}, data, r.opts.Host)
-	if problem != nil {
-		r.opts.Log.Info("Ignored the last good HostSpec on disk", "reason", problem.Message)
-	}
-	return accepted, nil
 }
 
 // observeOverride looks at the HostOverride. This agent cannot carry any out,
@@ -252,6 +199,9 @@ func (r *Reconciler) observeRemote(ctx context.Context, _ *pass) error {
 		return nil
 	}
 	d.acceptRemote(name, data)
+	if d.remoteProblem == nil {
+		r.keep(r.savedRemote(), &d.remote, data)
+	}
 	return nil
 }
 

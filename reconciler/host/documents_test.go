@@ -10,6 +10,7 @@ import (
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/fault"
 )
 
 func TestEqualContentUploadedAgainIsNoChange(t *testing.T) {
@@ -139,7 +140,7 @@ func TestRefusedReadsDoNotChangeTheStatusWithMereTime(t *testing.T) {
 		w := converged(t)
 		etags := map[string]bool{}
 		for i := range 3 {
-			w.store.broken = map[string]error{key: fmt.Errorf("%w: request %d", store.ErrAccessDenied, i)}
+			w.store.Follow(fault.On(key, fault.Fault{Err: fmt.Errorf("%w: request %d", store.ErrAccessDenied, i)}))
 			w.pass()
 			info, err := w.store.Stat(t.Context(), "statuses/web.yaml")
 			if err != nil {
@@ -150,7 +151,7 @@ func TestRefusedReadsDoNotChangeTheStatusWithMereTime(t *testing.T) {
 		if len(etags) != 1 {
 			t.Errorf("%s: %d statuses in three looks", key, len(etags))
 		}
-		w.store.broken = nil
+		w.store.Follow(nil)
 		w.pass()
 		w.want("Ready", meta.True, "UpToDate", "")
 	}
@@ -173,11 +174,11 @@ func TestSpecThatIsGoneStartsNothingNew(t *testing.T) {
 func TestStoreThatIsDownIsAnErrorAndRecovers(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
-	w.store.down = errors.New("no route to host")
+	w.store.Follow(fault.Always(fault.Fault{Err: errors.New("no route to host")}))
 	if _, err := w.r.Reconcile(t.Context(), "web"); err == nil || !strings.Contains(err.Error(), "no route") {
 		t.Errorf("error %v", err)
 	}
-	w.store.down = nil
+	w.store.Follow(nil)
 	w.publish("web 2")
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "generation 2")
@@ -186,7 +187,7 @@ func TestStoreThatIsDownIsAnErrorAndRecovers(t *testing.T) {
 func TestDocumentThatCannotBeReadIsReported(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
-	w.store.broken = map[string]error{"remotes/prod.yaml": errors.New("request 1: internal error")}
+	w.store.Follow(fault.On("remotes/prod.yaml", fault.Fault{Err: errors.New("request 1: internal error")}))
 	if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
 		t.Error("no error")
 	}
@@ -195,7 +196,7 @@ func TestDocumentThatCannotBeReadIsReported(t *testing.T) {
 	if s := w.status().Status; s.System == nil || s.System.Current != w.machine.State().Running {
 		t.Errorf("system %+v", s.System)
 	}
-	w.store.broken = nil
+	w.store.Follow(nil)
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "")
 }

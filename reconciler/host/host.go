@@ -71,6 +71,8 @@ type Reconciler struct {
 	documents documents
 	status    statusWriter
 	logged    plan.Decision
+	// unreported is what the last report came to, if it failed.
+	unreported unreported
 	// What does not change while the agent runs.
 	nixVersion, bootID string
 }
@@ -94,13 +96,27 @@ func New(ctx context.Context, opts Options) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := machineID(opts.MachineIDFile, opts.StateDir)
-	if err != nil {
+	r := &Reconciler{opts: opts, lock: lock, startedAt: opts.Now()}
+	if err := r.loadState(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	r := &Reconciler{opts: opts, lock: lock, startedAt: opts.Now(), machineID: id}
-	r.status = statusWriter{store: opts.Store, key: store.StatusKey(opts.Host), machineID: id}
+	r.status = statusWriter{store: opts.Store, key: store.StatusKey(opts.Host), machineID: r.machineID}
 	return r, nil
+}
+
+// loadState reads what earlier agents left, so that a host that starts without
+// the network knows its state. A journal that cannot be read is a pass's to report.
+func (r *Reconciler) loadState() (err error) {
+	if err := removeTemporaries(r.opts.StateDir, r.documentsDir()); err != nil {
+		return err
+	}
+	if r.machineID, err = r.loadMachineID(); err != nil {
+		return err
+	}
+	if r.journal, err = r.loadJournal(); err != nil {
+		r.opts.Log.Error(err, "Could not read the journal", "host", r.opts.Host)
+	}
+	return r.loadDocuments()
 }
 
 // Close lets another agent work in the state directory.
@@ -126,12 +142,10 @@ func lockState(ctx context.Context, dir string) (*flock.Flock, error) {
 	}
 }
 
-// LongestPoll is the greatest time between two looks that the last good
-// HostSpec allows.
-func (r *Reconciler) LongestPoll() time.Duration {
-	spec := v1alpha1.HostSpecSpec{}.WithDefaults("")
-	if accepted, err := r.lastGood(); err == nil && accepted != nil {
-		spec = accepted.spec
+// interval is how often the store is looked at, as the last good HostSpec says.
+func (r *Reconciler) interval() *v1alpha1.PollInterval {
+	if a := r.documents.accepted; a != nil {
+		return a.spec.PollInterval
 	}
-	return spec.PollInterval.Max.Duration
+	return v1alpha1.HostSpecSpec{}.WithDefaults("").PollInterval
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/store/fault"
 )
 
 func TestHostGoesFromNothingToReady(t *testing.T) {
@@ -35,8 +36,7 @@ func TestHostGoesFromNothingToReady(t *testing.T) {
 func TestIdleIsThreeConditionalGetsAndNothingElse(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
-	w.store.gets.Store(0)
-	w.store.puts.Store(0)
+	w.store.Forget()
 	before, err := os.Stat(filepath.Join(w.state, "journal.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -47,8 +47,8 @@ func TestIdleIsThreeConditionalGetsAndNothingElse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if w.store.gets.Load() != 3 || w.store.puts.Load() != 0 || !os.SameFile(before, after) {
-		t.Errorf("%d gets, %d puts, same journal: %v", w.store.gets.Load(), w.store.puts.Load(), os.SameFile(before, after))
+	if w.store.Count(fault.Get) != 3 || len(w.store.Requests()) != 3 || !os.SameFile(before, after) {
+		t.Errorf("requests %+v, same journal: %v", w.store.Requests(), os.SameFile(before, after))
 	}
 	w.wantCalls("build", "test", "profile", "boot")
 }

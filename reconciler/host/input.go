@@ -17,7 +17,7 @@ var errNixUnavailable = errors.New("nix does not answer")
 func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	d, j, now := &r.documents, r.journal, r.opts.Now()
 	in := plan.Input{
-		Now: now, SpecProblem: d.specProblem, Remote: d.publication, RemoteProblem: d.remoteProblem,
+		Now: now, StoreProblem: p.storeProblem, SpecProblem: d.specProblem, Remote: d.publication, RemoteProblem: d.remoteProblem,
 		Committed: j.Committed, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
 	}
 	if d.overrideProblem != nil {

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
@@ -20,9 +18,6 @@ import (
 // journalVersion is the format of the journal that this agent writes.
 const journalVersion = 1
 
-// maxJournal bounds the journal before it is parsed, in bytes.
-const maxJournal = 1 << 20
-
 // errJournalTooNew is returned for a journal that a newer agent wrote.
 var errJournalTooNew = errors.New("the journal was written by a newer agent; nothing is changed until that agent is back")
 
@@ -30,7 +25,10 @@ var errJournalTooNew = errors.New("the journal was written by a newer agent; not
 type phase string
 
 const (
-	phaseIdle       phase = "Idle"
+	phaseIdle phase = "Idle"
+	// phaseLost: an earlier journal could not be used, so nothing is known of
+	// what was under way.
+	phaseLost       phase = "Lost"
 	phaseFetched    phase = "Fetched"
 	phaseVerified   phase = "Verified"
 	phaseBuilt      phase = "Built"
@@ -43,8 +41,10 @@ const (
 
 // journal is what the host remembers between two looks and over a crash.
 type journal struct {
-	FormatVersion int   `json:"formatVersion"`
-	Phase         phase `json:"phase"`
+	FormatVersion int `json:"formatVersion"`
+	// Host is whose journal it is.
+	Host  string `json:"host"`
+	Phase phase  `json:"phase"`
 	// Attempt is the newest transaction as the status shows it, History those before.
 	Attempt *v1alpha1.Attempt  `json:"attempt,omitempty"`
 	History []v1alpha1.Attempt `json:"history,omitempty"`
@@ -106,54 +106,93 @@ const maxBuilt = 4
 
 func journalPath(stateDir string) string { return filepath.Join(stateDir, "journal.json") }
 
-// loadJournal reads the journal; one that is not there is empty.
-func loadJournal(stateDir string) (*journal, error) {
-	path := journalPath(stateDir)
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return &journal{FormatVersion: journalVersion, Phase: phaseIdle}, nil
+// loadJournal reads the journal. One that is not there is empty; one that
+// cannot be used is set aside, and the new one says so.
+func (r *Reconciler) loadJournal() (*journal, error) {
+	path := journalPath(r.opts.StateDir)
+	data, err := readState(path)
+	j := &journal{}
+	if err == nil {
+		err = j.decode(data, r.opts.Host)
 	}
-	if err == nil && info.Size() > maxJournal {
-		err = fmt.Errorf("%d bytes are more than the limit of %d", info.Size(), maxJournal)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read journal %s: %w", path, err)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
+	fresh := &journal{FormatVersion: journalVersion, Host: r.opts.Host, Phase: phaseIdle}
+	switch {
+	case err == nil:
+		return j, nil
+	case errors.Is(err, errJournalTooNew):
+		return nil, fmt.Errorf("%w (%s)", err, path)
+	case errors.Is(err, fs.ErrNotExist) && !r.hasRuns():
+		return fresh, nil
+	case errors.Is(err, fs.ErrNotExist):
+		err = unusable("it is gone, but switches that it knew of are not")
+	case errors.Is(err, errUnusable):
+		if err := r.setAside(path, err); err != nil {
+			return nil, err
+		}
+	default:
 		return nil, fmt.Errorf("read journal: %w", err)
 	}
+	fresh.lose(err, r.opts.NewID(), r.opts.Now())
+	return fresh, saveJournal(r.opts.StateDir, fresh)
+}
+
+// decode reads a journal of this host, in a format that this agent knows.
+func (j *journal) decode(data []byte, host string) error {
 	var version struct {
 		FormatVersion int `json:"formatVersion"`
 	}
 	if err := json.Unmarshal(data, &version); err != nil {
-		return nil, fmt.Errorf("read journal %s: %w; move it away to start anew", path, err)
+		return unusable("%v", err)
 	}
 	if version.FormatVersion > journalVersion {
-		return nil, fmt.Errorf("%w (format %d in %s, this agent knows %d)", errJournalTooNew, version.FormatVersion, path, journalVersion)
+		return fmt.Errorf("%w: it has format %d, this agent knows %d", errJournalTooNew, version.FormatVersion, journalVersion)
 	}
-	j := &journal{}
 	if err := json.Unmarshal(data, j); err != nil {
-		return nil, fmt.Errorf("read journal %s: %w; move it away to start anew", path, err)
+		return unusable("%v", err)
 	}
-	return j, nil
+	switch {
+	case version.FormatVersion != journalVersion:
+		return unusable("it has no known format")
+	case j.Host != host:
+		return unusable("it is of host %q, this is %s", j.Host, host)
+	case j.Phase == "":
+		return unusable("it has no phase")
+	default:
+		return nil
+	}
 }
 
-// saveJournal replaces the journal: written, synced, renamed, and the rename
-// made durable.
+// lose makes the journal that takes the place of one that cannot be used.
+func (j *journal) lose(why error, id string, now time.Time) {
+	j.Phase = phaseLost
+	j.Attempt = &v1alpha1.Attempt{ID: id, StartedAt: newTime(now), Outcome: v1alpha1.OutcomeFailed}
+	j.end(phaseLost, v1alpha1.OutcomeFailed, v1alpha1.ReasonJournalLost,
+		"What was known of earlier attempts is lost: the journal "+why.Error()+".", now)
+}
+
+// hasRuns reports whether switches were started over this state directory.
+func (r *Reconciler) hasRuns() bool { return len(r.runs()) > 0 }
+
+// runs names the switches that were started over this state directory.
+func (r *Reconciler) runs() []string {
+	entries, err := os.ReadDir(filepath.Join(r.opts.StateDir, "activations"))
+	if err != nil {
+		return nil // none yet
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// saveJournal replaces the journal.
 func saveJournal(stateDir string, j *journal) error {
 	data, err := json.MarshalIndent(j, "", "  ")
+	if err == nil {
+		err = writeState(journalPath(stateDir), append(data, '\n'))
+	}
 	if err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	if err := renameio.WriteFile(journalPath(stateDir), append(data, '\n'), 0o600, renameio.WithTempDir(stateDir)); err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	dir, err := os.Open(stateDir)
-	if err != nil {
-		return fmt.Errorf("write journal: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil

@@ -11,30 +11,36 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/google/renameio/v2"
 )
 
 // machineIDKey keys the hash, as machine-id(5) asks of those who publish an id.
 const machineIDKey = "npcnix.dev machine id"
 
-// machineID returns an id by which a host is told from its clone: a keyed hash
-// of the machine's own, or a random one kept in the state directory.
-func machineID(file, stateDir string) (string, error) {
-	data, err := os.ReadFile(file)
+// loadMachineID returns an id by which a host is told from its clone: a keyed
+// hash of the machine's own, or a random one kept in the state directory.
+func (r *Reconciler) loadMachineID() (string, error) {
+	data, err := os.ReadFile(r.opts.MachineIDFile)
 	if id := bytes.TrimSpace(data); err == nil && len(id) == 32 {
 		return hashID(id), nil
 	}
-	own := filepath.Join(stateDir, "machine-id")
-	data, err = os.ReadFile(own)
-	if err == nil && len(bytes.TrimSpace(data)) > 0 {
-		return hashID(bytes.TrimSpace(data)), nil
+	own := filepath.Join(r.opts.StateDir, "machine-id")
+	data, err = readState(own)
+	data = bytes.TrimSpace(data)
+	if err == nil && len(data) != len(rand.Text()) {
+		err = unusable("not an id")
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case err == nil:
+		return hashID(data), nil
+	case errors.Is(err, errUnusable):
+		if err := r.setAside(own, err); err != nil {
+			return "", err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", fmt.Errorf("read machine id: %w", err)
 	}
 	id := rand.Text()
-	if err := renameio.WriteFile(own, []byte(id+"\n"), 0o600); err != nil {
+	if err := writeState(own, []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("keep machine id: %w", err)
 	}
 	return hashID([]byte(id)), nil

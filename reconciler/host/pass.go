@@ -19,7 +19,7 @@ const maxActs = 8
 
 // Outcome is what a pass came to.
 type Outcome struct {
-	// TargetKnown says that the declaration and its remote were read.
+	// TargetKnown says that the declaration and its remote were read in this pass.
 	TargetKnown bool
 	// StoreFailed says that the error, if there is one, is the store's.
 	StoreFailed bool
@@ -40,14 +40,19 @@ type pass struct {
 	decided bool
 	// progress is what is being done, while it is.
 	progress string
-	// storeFailed says that the store could not be read or written.
-	storeFailed bool
+	// looked says that all documents were looked at in this pass.
+	looked bool
+	// storeFailed says that the store could not be read or written,
+	// storeProblem what that is in a status: the last good documents are judged by.
+	storeFailed  bool
+	storeProblem *plan.Problem
 }
 
-// step is one part of a pass. An error ends the pass.
+// step is one part of a pass.
 type step struct {
 	name string
-	// store says that an error is the store's.
+	// store says that an error is the store's. The other steps that ask the
+	// store are left out then: what is known of it is judged all the same.
 	store bool
 	run   func(ctx context.Context, p *pass) error
 }
@@ -75,7 +80,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, _ string) (reconciler.Result
 func (r *Reconciler) Once(ctx context.Context) (Outcome, error) {
 	p := &pass{asked: true}
 	err := r.pass(ctx, p)
-	known := r.documents.accepted != nil && r.documents.publication != nil
+	known := p.looked && r.documents.accepted != nil && r.documents.publication != nil
 	return Outcome{TargetKnown: known, StoreFailed: p.storeFailed, Decision: p.decision}, err
 }
 
@@ -86,15 +91,22 @@ func (r *Reconciler) pass(ctx context.Context, p *pass) (err error) {
 		p.storeFailed = p.storeFailed || reportErr != nil
 		err = errors.Join(err, reportErr)
 	}()
+	var storeErr error
 	for _, s := range r.steps() {
-		if err := s.run(ctx, p); err != nil {
-			return r.stepFailed(ctx, p, s, err)
+		if s.store && storeErr != nil {
+			continue
 		}
-		if p.decided {
-			return nil
+		err = s.run(ctx, p)
+		switch {
+		case err == nil:
+		case s.store && ctx.Err() == nil && !errors.Is(err, errDuplicateHost):
+			storeErr = fmt.Errorf("%s: %w", s.name, err)
+			p.storeFailed, p.storeProblem = true, storeProblem(s.name, err)
+		default:
+			return errors.Join(storeErr, r.stepFailed(ctx, p, s, err))
 		}
 	}
-	return nil
+	return storeErr
 }
 
 // stepFailed turns what stops the agent for good into a decision to report;
@@ -107,10 +119,6 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonJournalTooNew, Message: err.Error(), Stalled: true})
 	case p.decided || ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", s.name, err)
-	case s.store:
-		p.storeFailed = true
-		p.decide(storeProblem(s.name, err))
-		return fmt.Errorf("%s: %w", s.name, err)
 	default:
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInternalError, Message: s.name + ": " + err.Error()})
 		return fmt.Errorf("%s: %w", s.name, err)
@@ -122,35 +130,31 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 // storeProblem is what is reported, if it can be, of a store that cannot be
 // read. Why is in the log: it names each request anew, and a status must not
 // change with mere time.
-func storeProblem(step string, err error) plan.Decision {
-	d := plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonStoreUnavailable, Message: "The store does not answer: " + step + " failed. The agent's log says why."}
+func storeProblem(step string, err error) *plan.Problem {
 	switch {
 	case errors.Is(err, store.ErrAccessDenied):
-		d.Reason, d.Message = v1alpha1.ReasonAccessDenied, "The store refuses the host's credentials: "+step+" failed."
+		return &plan.Problem{Reason: v1alpha1.ReasonAccessDenied, Message: "The store refuses the host's credentials: " + step + " failed."}
 	case errors.Is(err, store.ErrBucketNotFound):
-		d.Reason, d.Message = v1alpha1.ReasonBucketNotFound, "The store's bucket or directory does not exist."
+		return &plan.Problem{Reason: v1alpha1.ReasonBucketNotFound, Message: "The store's bucket or directory does not exist."}
+	default:
+		return &plan.Problem{Reason: v1alpha1.ReasonStoreUnavailable, Message: "The store does not answer: " + step + " failed. The agent's log says why."}
 	}
-	return d
 }
 
 func (p *pass) decide(d plan.Decision) { p.decision, p.decided = d, true }
 
 // untilNext is when to look again: at the adaptive poll, or earlier where the
-// decision changes or a heartbeat is due by itself.
+// decision changes by itself. A heartbeat at the latest.
 func (r *Reconciler) untilNext(d plan.Decision) time.Duration {
 	now := r.opts.Now()
-	interval := v1alpha1.HostSpecSpec{}.WithDefaults("").PollInterval
-	if a := r.documents.accepted; a != nil {
-		interval = a.spec.PollInterval
-	}
-	next := plan.Poll(interval, now.Sub(r.documents.newest()))
+	next := plan.Poll(r.interval(), now.Sub(r.documents.newest()))
 	if !d.NextAt.IsZero() {
 		next = min(next, max(d.NextAt.Sub(now), time.Second))
 	}
 	if d.Reason == v1alpha1.ReasonDuplicateHost {
 		return Heartbeat
 	}
-	return min(next, max(r.status.putAt.Add(Heartbeat).Sub(now), time.Second))
+	return min(next, Heartbeat)
 }
 
 // logDecision writes the one line that a pass comes to.

@@ -9,31 +9,51 @@ import (
 	"github.com/npcnix/npcnix/reconciler/plan"
 )
 
-// recover reads the journal and closes what a killed agent left open.
-func (r *Reconciler) recover(ctx context.Context, _ *pass) error {
+// recover reads the journal, unless New did, and closes what a killed agent
+// left open.
+func (r *Reconciler) recover(ctx context.Context, _ *pass) (err error) {
 	if r.recovered {
 		return nil
 	}
-	j, err := loadJournal(r.opts.StateDir)
-	if err != nil {
-		return err
-	}
-	r.journal = j
-	if j.open() {
-		if err := r.closeInterrupted(ctx); err != nil {
+	if r.journal == nil {
+		if r.journal, err = r.loadJournal(); err != nil {
 			return err
 		}
+	}
+	switch j := r.journal; {
+	case j.Phase == phaseLost:
+		err = r.closeUnknown(ctx)
+	case j.open():
+		err = r.closeInterrupted(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	r.removeUnnamed()
 	r.recovered = true
 	return nil
 }
 
-// Interrupted reports whether an earlier agent left an attempt open, which is a
+// leftOpen reports whether an earlier agent left an attempt open, which is a
 // reason to look at once.
-func (r *Reconciler) Interrupted() bool {
-	j, err := loadJournal(r.opts.StateDir)
-	return err == nil && j.open()
+func (r *Reconciler) leftOpen() bool {
+	return r.journal != nil && (r.journal.open() || r.journal.Phase == phaseLost)
+}
+
+// closeUnknown ends whatever a lost journal knew of: every switch is waited
+// for, and what runs counts as unproven, so that it is activated once more.
+func (r *Reconciler) closeUnknown(ctx context.Context) error {
+	for _, id := range r.runs() {
+		if _, err := r.opts.Activator.Await(ctx, id); err != nil {
+			return fmt.Errorf("wait for an earlier agent's switch: %w", err)
+		}
+	}
+	machine, err := r.opts.Observer.Observe(ctx, "")
+	if err != nil {
+		return fmt.Errorf("observe machine: %w", err)
+	}
+	r.journal.Unproven, r.journal.Phase = machine.Running, phaseFailed
+	return saveJournal(r.opts.StateDir, r.journal)
 }
 
 // closeInterrupted ends an attempt that an earlier agent began. A switch that

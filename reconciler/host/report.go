@@ -16,8 +16,16 @@ const (
 	maxShort = 200
 )
 
+// unreported is a decision that could not be reported.
+type unreported struct {
+	decision plan.Decision
+	at       time.Time
+	err      error
+}
+
 // report writes the HostStatus if this pass has something to say: a decision,
-// or an act under way.
+// or an act under way. What could not be said is said again with the next
+// heartbeat: a store that is down is not asked twice at each look.
 func (r *Reconciler) report(ctx context.Context, p *pass) error {
 	if !r.status.claimed || (!p.decided && p.progress == "") {
 		return nil
@@ -31,7 +39,13 @@ func (r *Reconciler) report(ctx context.Context, p *pass) error {
 		}
 		r.bootID = id
 	}
-	return r.status.put(ctx, r.buildStatus(p), r.opts.Now())
+	now, next := r.opts.Now(), r.untilNext(p.decision)
+	if u := &r.unreported; u.err != nil && u.decision == p.decision && p.progress == "" && now.Sub(u.at)+next/2 < Heartbeat {
+		return u.err
+	}
+	err := r.status.put(ctx, r.buildStatus(p), now, next)
+	r.unreported = unreported{p.decision, now, err}
+	return err
 }
 
 func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {

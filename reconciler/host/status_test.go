@@ -11,6 +11,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/store/fault"
 )
 
 func TestHeartbeatPutsTheSameBytesAgain(t *testing.T) {
@@ -73,13 +74,13 @@ func TestHeartbeatGoesOnDuringABuild(t *testing.T) {
 	w := newWorld(t)
 	w.put("hosts/web.yaml", hostSpec)
 	w.publish("web 1")
-	var puts int64
+	var puts int
 	synctest.Test(t, func(*testing.T) {
 		w.machine.OnBuild = func(nixos.BuildRequest) error {
-			before := w.store.puts.Load()
+			before := w.store.Count(fault.Put)
 			time.Sleep(16 * time.Minute)
 			synctest.Wait()
-			puts = w.store.puts.Load() - before
+			puts = w.store.Count(fault.Put) - before
 			return nil
 		}
 		w.pass()

@@ -2,14 +2,10 @@ package host_test
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +19,7 @@ import (
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
 	"github.com/npcnix/npcnix/store/document"
+	"github.com/npcnix/npcnix/store/fault"
 	"github.com/npcnix/npcnix/store/mem"
 )
 
@@ -37,42 +34,17 @@ spec:
 type world struct {
 	t       *testing.T
 	now     time.Time
-	store   *counting
+	store   *fault.Store
 	machine *nixfake.Machine
 	state   string
 	ids     int
 	r       *host.Reconciler
 }
 
-// counting counts the requests to a store.
-type counting struct {
-	*mem.Store
-
-	gets, puts atomic.Int64
-	down       error
-	broken     map[string]error
-}
-
-func (c *counting) Get(ctx context.Context, key string, opts store.GetOptions) (*store.Object, error) {
-	c.gets.Add(1)
-	if err := errors.Join(c.down, c.broken[key]); err != nil {
-		return nil, err
-	}
-	return c.Store.Get(ctx, key, opts)
-}
-
-func (c *counting) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
-	c.puts.Add(1)
-	if c.down != nil {
-		return "", c.down
-	}
-	return c.Store.Put(ctx, key, body, opts)
-}
-
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), machine: &nixfake.Machine{}, state: filepath.Join(t.TempDir(), "state")}
-	w.store = &counting{Store: mem.New(func() time.Time { return w.now })}
+	w.store = fault.New(mem.New(func() time.Time { return w.now }))
 	w.restart()
 	return w
 }

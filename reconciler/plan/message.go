@@ -37,6 +37,18 @@ func (in Input) suspendedMessage() string {
 	return in.suspension() + "; " + in.name() + " is not in force."
 }
 
+// lastKnown says how the host stands by the last good documents.
+func (in Input) lastKnown(d Decision) string {
+	switch {
+	case d.Ready:
+		return "By the last known documents, " + in.name() + " is what shall run, and it does."
+	case d.Action == None:
+		return "By the last known documents: " + d.Message
+	default:
+		return "By the last known documents, " + in.name() + " is not in force."
+	}
+}
+
 func (in Input) exhausted(most int32) string {
 	return fmt.Sprintf("The archive of %s failed %d of %d times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes. Last: %s",
 		in.name(), in.Attempts, most, in.Failure.Message)

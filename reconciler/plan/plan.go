@@ -69,6 +69,9 @@ type Suspension struct {
 type Input struct {
 	Now time.Time
 
+	// StoreProblem says why the store could not be asked. What is known of it is
+	// for judging only.
+	StoreProblem *Problem
 	// Spec is the declaration in force, with defaults; nil if there is none.
 	// SpecProblem says why the newest one is not in force.
 	Spec        *v1alpha1.HostSpecSpec
@@ -122,12 +125,25 @@ type Decision struct {
 
 // Decide returns the next act, or the reason for none.
 func Decide(in Input) Decision {
-	if in.Spec == nil {
+	switch {
+	case in.StoreProblem != nil:
+		return in.unreachable()
+	case in.Spec == nil:
 		return in.problem(in.SpecProblem)
 	}
 	d := in.target()
 	if in.SpecProblem != nil && d.Action == None { // the last good spec is followed, and that is not enough
 		return in.problem(in.SpecProblem)
+	}
+	return d
+}
+
+// unreachable judges what runs by the last good documents. Nothing new is
+// started by them, and nobody knows whether they are the newest.
+func (in Input) unreachable() Decision {
+	d := in.problem(in.StoreProblem)
+	if in.Spec != nil && in.Remote != nil {
+		d.Message += " " + in.lastKnown(in.judge())
 	}
 	return d
 }

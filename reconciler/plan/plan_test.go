@@ -55,6 +55,9 @@ func inputs() *rapid.Generator[plan.Input] {
 		if in.RemoteProblem == nil || rapid.Bool().Draw(t, "last good remote") {
 			in.Remote = &v1alpha1.Remote{Metadata: meta.ObjectMeta{Name: "prod", Generation: 7}}
 		}
+		if rapid.IntRange(0, 3).Draw(t, "store") == 0 {
+			in.StoreProblem = &plan.Problem{Reason: "StoreUnavailable", Message: "The store does not answer."}
+		}
 		if rapid.Bool().Draw(t, "suspended") {
 			in.Suspended = &plan.Suspension{Reason: "INC-42"}
 		}

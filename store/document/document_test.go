@@ -2,10 +2,8 @@ package document_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/document"
+	"github.com/npcnix/npcnix/store/fault"
 	"github.com/npcnix/npcnix/store/file"
 	"github.com/npcnix/npcnix/store/mem"
 )
@@ -24,44 +23,24 @@ import (
 // reach the store, and nothing after it.
 var errKilled = errors.New("killed")
 
-// mortal is a store whose user is killed at one of its writes.
-type mortal struct {
-	store.Store
-
-	// acts is how many writes are left; the last one reaches the store if done.
-	acts int
-	done bool
-	dead bool
-}
-
-func (m *mortal) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
-	if m.dead {
-		return "", errKilled
-	}
-	if m.acts--; m.acts > 0 {
-		return m.Store.Put(ctx, key, body, opts)
-	}
-	m.dead = true
-	if m.done {
-		if _, err := m.Store.Put(ctx, key, body, opts); err != nil {
-			return "", err
+// mortal is a store whose user is killed at one of its writes: the last of acts
+// reaches the store if done.
+func mortal(s store.Store, acts int, done bool) store.Store {
+	m := fault.New(s)
+	dead := false
+	m.Follow(func(r fault.Request) fault.Fault {
+		if r.Op == fault.Put && !dead {
+			if acts--; acts == 0 {
+				dead = true
+				return fault.Fault{Err: errKilled, Done: done}
+			}
 		}
-	}
-	return "", errKilled
-}
-
-func (m *mortal) Get(ctx context.Context, key string, opts store.GetOptions) (*store.Object, error) {
-	if m.dead {
-		return nil, errKilled
-	}
-	return m.Store.Get(ctx, key, opts)
-}
-
-func (m *mortal) Stat(ctx context.Context, key string) (store.Info, error) {
-	if m.dead {
-		return store.Info{}, errKilled
-	}
-	return m.Store.Stat(ctx, key)
+		if dead {
+			return fault.Fault{Err: errKilled}
+		}
+		return fault.Fault{}
+	})
+	return m
 }
 
 func memory() store.Store { return mem.New(time.Now) }
@@ -166,7 +145,7 @@ func TestKilledPusherIsHealedByTheNext(t *testing.T) {
 				t.Parallel()
 				s := memory()
 				publish(t, s, 1)
-				_, err := document.Publish(t.Context(), &mortal{Store: s, acts: acts, done: done}, tree(2))
+				_, err := document.Publish(t.Context(), mortal(s, acts, done), tree(2))
 				if !errors.Is(err, errKilled) {
 					t.Errorf("error %v", err)
 				}
@@ -186,45 +165,33 @@ func TestKilledPusherIsHealedByTheNext(t *testing.T) {
 // The fifth step: the archive was collected while it was being published.
 func TestArchiveThatVanishedIsUploadedAgain(t *testing.T) {
 	t.Parallel()
-	s := &vanishing{Store: memory()}
+	below := memory()
+	s := fault.New(below)
+	var once sync.Once
+	s.Follow(func(r fault.Request) (f fault.Fault) {
+		if r.Op == fault.Put && r.Key == store.RemoteKey("prod") {
+			once.Do(func() { f.Err = below.Delete(t.Context(), store.ArchiveKey(tree(1).Spec.Archive.Digest)) })
+		}
+		return f
+	})
 	publish(t, s, 1)
 	if n := check(t, s); n != 1 {
 		t.Errorf("generation %d", n)
 	}
 }
 
-// vanishing deletes the archive when the pointer is written.
-type vanishing struct {
-	store.Store
-
-	once sync.Once
-}
-
-func (v *vanishing) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (etag string, err error) {
-	if strings.HasPrefix(key, store.Remotes) {
-		v.once.Do(func() { err = v.Delete(ctx, store.ArchiveKey(tree(1).Spec.Archive.Digest)) })
-	}
-	if err != nil {
-		return "", err
-	}
-	return v.Store.Put(ctx, key, body, opts)
-}
-
-// forgetful loses the reply to a write that succeeded: with an error, or as the
-// SDK sees it when it tries again and finds its own success in the way.
-type forgetful struct {
-	store.Store
-
-	reply error
-	once  sync.Once
-}
-
-func (f *forgetful) Put(ctx context.Context, key string, body io.ReadSeeker, opts store.PutOptions) (string, error) {
-	etag, err := f.Store.Put(ctx, key, body, opts)
-	if err == nil && strings.HasPrefix(key, store.Remotes) {
-		f.once.Do(func() { err = f.reply })
-	}
-	return etag, err
+// forgetful loses the reply to the first write of a pointer: with an error, or
+// as the SDK sees it when it tries again and finds its own success in the way.
+func forgetful(s store.Store, reply error) store.Store {
+	f := fault.New(s)
+	var once sync.Once
+	f.Follow(func(r fault.Request) (lost fault.Fault) {
+		if r.Op == fault.Put && r.Key == store.RemoteKey("prod") {
+			once.Do(func() { lost = fault.Fault{Err: reply, Done: true} })
+		}
+		return lost
+	})
+	return f
 }
 
 func TestLostReplyIsNoSecondGeneration(t *testing.T) {
@@ -232,7 +199,7 @@ func TestLostReplyIsNoSecondGeneration(t *testing.T) {
 	for _, reply := range []error{store.ErrConflict, errors.New("connection reset")} {
 		s := memory()
 		publish(t, s, 1)
-		done, err := document.Publish(t.Context(), &forgetful{Store: s, reply: reply}, tree(2))
+		done, err := document.Publish(t.Context(), forgetful(s, reply), tree(2))
 		if err != nil || done.Generation != 2 || done.Unchanged {
 			t.Errorf("%v: %+v %v", reply, done, err)
 		}

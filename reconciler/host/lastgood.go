@@ -1,0 +1,110 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/npcnix/npcnix/store"
+)
+
+// savedVersion is the format of saved documents that this agent writes.
+const savedVersion = 1
+
+// saved is a document as it was adopted, for a start without the store, and for
+// the day when a newer one is not understood.
+type saved struct {
+	FormatVersion int       `json:"formatVersion"`
+	Key           string    `json:"key"`
+	ETag          string    `json:"etag"`
+	Modified      time.Time `json:"modified"`
+	Data          string    `json:"data"`
+}
+
+func (s *saved) known() known {
+	return known{key: s.Key, etag: s.ETag, present: true, modified: s.Modified}
+}
+
+func (r *Reconciler) documentsDir() string { return filepath.Join(r.opts.StateDir, "documents") }
+func (r *Reconciler) savedSpec() string    { return filepath.Join(r.documentsDir(), "hostspec.json") }
+func (r *Reconciler) savedRemote() string  { return filepath.Join(r.documentsDir(), "remote.json") }
+
+// keep saves a document that was adopted. Where that fails the document counts
+// all the same, and is looked at and saved anew the next time.
+func (r *Reconciler) keep(path string, k *known, data []byte) {
+	bytes, err := json.MarshalIndent(saved{
+		FormatVersion: savedVersion, Key: k.key, ETag: k.etag, Modified: k.modified, Data: string(data),
+	}, "", "  ")
+	if err == nil {
+		err = writeState(path, append(bytes, '\n'))
+	}
+	if err != nil {
+		k.etag = ""
+		r.opts.Log.Info("Could not keep a document on disk", "host", r.opts.Host, "key", k.key, "error", err.Error())
+	}
+}
+
+// forget removes what keep saved: it is not in force any more.
+func (r *Reconciler) forget(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget document: %w", err)
+	}
+	return nil
+}
+
+// load returns what was saved at path, or nil. What cannot be used is set
+// aside: the store has the truth.
+func (r *Reconciler) load(path string) (*saved, error) {
+	data, err := readState(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // none was adopted
+	}
+	s := &saved{}
+	switch {
+	case err != nil:
+	case json.Unmarshal(data, s) != nil:
+		err = unusable("not the JSON of a saved document")
+	case s.FormatVersion != savedVersion:
+		err = unusable("of format %d, this agent knows %d", s.FormatVersion, savedVersion)
+	}
+	if errors.Is(err, errUnusable) {
+		return nil, r.setAside(path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read last good document: %w", err)
+	}
+	return s, nil
+}
+
+// loadDocuments puts the last good documents in force, until the store has
+// been looked at. Their ETags make that first look as cheap as any other.
+func (r *Reconciler) loadDocuments() error {
+	s, err := r.load(r.savedSpec())
+	if s == nil || err != nil {
+		return err
+	}
+	if want := store.HostSpecKey(r.opts.Host); s.Key != want {
+		return r.setAside(r.savedSpec(), unusable("it is %s, expected %s", s.Key, want))
+	}
+	d := &r.documents
+	accepted, problem := acceptSpec(s.known(), []byte(s.Data), r.opts.Host)
+	if accepted == nil { // another agent understood it
+		r.opts.Log.Info("Did not take up the last good HostSpec", "host", r.opts.Host, "reason", problem.Message)
+		return nil
+	}
+	d.accepted, d.spec = accepted, s.known()
+	remote, err := r.load(r.savedRemote())
+	if remote == nil || err != nil || remote.Key != store.RemoteKey(accepted.spec.Remote) {
+		return err // another remote's: the agent was killed when the spec changed
+	}
+	d.remote = remote.known()
+	d.acceptRemote(accepted.spec.Remote, []byte(remote.Data))
+	if d.remoteProblem != nil {
+		d.remote, d.remoteProblem = known{}, nil
+	}
+	return nil
+}

@@ -1,0 +1,217 @@
+package host_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/fault"
+)
+
+func down() fault.Script { return fault.Always(fault.Fault{Err: errors.New("no route to host")}) }
+
+// judge makes a pass without the store and returns what it came to.
+func (w *world) judge() (reason, message string) {
+	w.t.Helper()
+	outcome, err := w.r.Once(w.t.Context())
+	if err == nil || outcome.TargetKnown || !outcome.StoreFailed || outcome.Decision.Ready {
+		w.t.Errorf("outcome %+v, error %v", outcome, err)
+	}
+	return outcome.Decision.Reason, outcome.Decision.Message
+}
+
+func TestHostThatStartsWithoutNetworkKnowsItsState(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.store.Follow(down())
+	w.restart()
+	w.store.Forget()
+	if reason, message := w.judge(); reason != "StoreUnavailable" || !strings.Contains(message, "By the last known documents, generation 1 of prod (abababababab) is what shall run, and it does.") {
+		t.Errorf("%s: %s", reason, message)
+	}
+	if n := len(w.store.Requests()); n != 1 {
+		t.Errorf("%d requests to a store that does not answer", n)
+	}
+	w.machine.Change(func(m *nixos.Machine) { m.Running = "/nix/store/by-hand" })
+	if _, message := w.judge(); !strings.Contains(message, "generation 1 of prod (abababababab) is not in force") {
+		t.Errorf("message %q", message)
+	}
+	w.wantCalls("build", "test", "profile", "boot") // nothing is corrected by what may be old
+	w.store.Follow(nil)
+	w.publish("web 2")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 2")
+}
+
+// The first look after a restart costs as little as any other.
+func TestRestartedAgentAsksConditionally(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	before := w.status()
+	w.restart()
+	w.store.Forget()
+	w.pass()
+	for _, r := range w.store.Requests() {
+		if r.Op == fault.Get && (strings.HasPrefix(r.Key, "hosts/") || strings.HasPrefix(r.Key, "remotes/")) && !r.IfNoneMatch {
+			t.Errorf("%s was read anew", r.Key)
+		}
+	}
+	if after := w.status(); *after.Status.Observed.Spec != *before.Status.Observed.Spec || *after.Status.Observed.Remote != *before.Status.Observed.Remote {
+		t.Errorf("observed %+v, before %+v", after.Status.Observed, before.Status.Observed)
+	}
+}
+
+// Whatever is wrong with a file of the state: it is kept aside for a person to
+// look at, and the store and the machine say the rest.
+func TestStateThatCannotBeUsedIsSetAside(t *testing.T) {
+	t.Parallel()
+	files := []string{"journal.json", "documents/hostspec.json", "documents/remote.json", "machine-id"}
+	for name, damage := range map[string]func(path string) error{
+		"empty":             func(p string) error { return os.Truncate(p, 0) },
+		"cut off":           func(p string) error { return os.Truncate(p, 10) },
+		"binary":            func(p string) error { return os.WriteFile(p, []byte{0, 255, 0, 255}, 0o600) },
+		"endless":           func(p string) error { return os.Truncate(p, 10<<30) },
+		"a JSON of another": func(p string) error { return os.WriteFile(p, []byte(`{"formatVersion": 0}`), 0o600) },
+		"of another host":   func(p string) error { return replace(p, `"host": "web"`, `"host": "db"`, "hosts/web", "hosts/db") },
+		"a directory":       func(p string) error { return errors.Join(os.Remove(p), os.MkdirAll(p+"/x/y", 0o700)) },
+		"a FIFO":            func(p string) error { return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o600)) },
+		"a symlink":         func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/dev/zero", p)) },
+	} {
+		for _, file := range files {
+			t.Run(name+" "+file, func(t *testing.T) {
+				t.Parallel()
+				w := converged(t)
+				path := filepath.Join(w.state, file)
+				if err := damage(path); errors.Is(err, errNamesNoHost) {
+					return
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if file == "machine-id" {
+					if err := w.store.Delete(t.Context(), "statuses/web.yaml"); err != nil { // a new id is another machine
+						t.Fatal(err)
+					}
+				}
+				w.restart()
+				w.publish("web 2")
+				w.pass()
+				w.want("Ready", meta.True, "UpToDate", "generation 2")
+				aside := path + ".set-aside"
+				if _, err := os.Lstat(aside); err != nil {
+					t.Error(err)
+				}
+				lost := false
+				for _, a := range w.status().Status.History {
+					lost = lost || a.Reason == "JournalLost" && strings.Contains(a.Message, "What was known of earlier attempts is lost")
+				}
+				if lost != (file == "journal.json") {
+					t.Errorf("history %+v", w.status().Status.History)
+				}
+				w.restart() // and once more over what was written since
+				w.pass()
+				w.want("Ready", meta.True, "UpToDate", "generation 2")
+			})
+		}
+	}
+}
+
+var errNamesNoHost = errors.New("this file does not name its host")
+
+// replace replaces words in a file, in pairs of old and new.
+func replace(path string, pairs ...string) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	other := strings.NewReplacer(pairs...).Replace(string(data))
+	if other == string(data) {
+		return errNamesNoHost
+	}
+	return os.WriteFile(path, []byte(other), 0o600)
+}
+
+// Without the journal nobody knows whether the running system was activated
+// completely, nor whether a switch is still under way.
+func TestLostJournalMakesWhatRunsUnproven(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(path string) error{
+		"corrupt": func(path string) error { return os.WriteFile(path, []byte("{"), 0o600) },
+		"removed": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := converged(t)
+			run := filepath.Join(w.state, "activations", "attempt-1-test") // the fake leaves none
+			if err := errors.Join(os.MkdirAll(run, 0o700), lose(filepath.Join(w.state, "journal.json"))); err != nil {
+				t.Fatal(err)
+			}
+			w.restart()
+			w.pass()
+			w.want("Ready", meta.True, "UpToDate", "")
+			w.wantCalls("build", "test", "profile", "boot", "build", "test")
+		})
+	}
+}
+
+func TestWhatKilledAgentsWereWritingIsRemoved(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	for _, name := range []string{".journal.json123", "documents/.hostspec.json456"} {
+		if err := os.WriteFile(filepath.Join(w.state, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.restart()
+	for _, dir := range []string{"", "documents"} {
+		entries, err := os.ReadDir(filepath.Join(w.state, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), ".") {
+				t.Errorf("%s is still there", e.Name())
+			}
+		}
+	}
+}
+
+// A bucket with KMS keys gives equal bytes another ETag each time.
+func TestFreshETagsOfEqualBytesAreNoChange(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.store.Store = fault.NewFreshETags(w.store.Store)
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	w.pass()
+	before := w.status()
+	pointer, _, err := store.ReadAll(t.Context(), w.store, "remotes/prod.yaml", 1<<20, store.GetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.store.Forget()
+	for range 3 {
+		w.put("hosts/web.yaml", hostSpec)
+		w.put("remotes/prod.yaml", string(pointer))
+		w.pass()
+	}
+	if n := w.store.Count(fault.Put); n != 0 {
+		t.Errorf("%d statuses for equal bytes", n)
+	}
+	if after := w.status(); after.Status.LastAttempt.ID != before.Status.LastAttempt.ID {
+		t.Errorf("attempt %+v", after.Status.LastAttempt)
+	}
+	for range 3 { // and the heartbeat's own ETag changes, too
+		w.now = w.now.Add(6 * 60e9)
+		w.pass()
+	}
+	if n := w.store.Count(fault.Put); n != 3 {
+		t.Errorf("%d heartbeats", n)
+	}
+	w.wantCalls("build", "test", "profile", "boot")
+}
