@@ -66,7 +66,10 @@ packages:
 	@tools/packages.sh $(PACKAGES)
 
 .PHONY: tools
-tools: $(BIN)/versitygw $(BIN)/golangci-lint ## the S3 server and the linter that the tests use
+tools: $(BIN)/versitygw $(BIN)/toxiproxy $(BIN)/golangci-lint ## the S3 server, the bad network and the linter of the tests
+
+$(BIN)/toxiproxy: tools/toxiproxy/go.mod
+	go -C tools/toxiproxy build -trimpath -buildvcs=false -o "$(CURDIR)/$@" github.com/Shopify/toxiproxy/v2/cmd/server
 
 $(BIN)/versitygw: tools/versitygw/go.mod
 	go -C tools/versitygw build -trimpath -buildvcs=false -o "$(CURDIR)/$@" github.com/versity/versitygw/cmd/versitygw

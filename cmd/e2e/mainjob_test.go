@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
@@ -118,39 +117,16 @@ func TestDaemonFollowsItsRemoteUntilItIsStopped(t *testing.T) {
 	s := newSite(t, "file://"+filepath.Join(t.TempDir(), "store"))
 	s.apply(spec("web-1") + "  pollInterval: {min: 1s, max: 60s}\n")
 	s.npcnix(0, "push", "flake", "--remote", "prod")
-	cmd := s.command(t.Context(), "npcnix-reconciler", "--host", "web-1", "--root", s.path("web-1"))
-	file, err := os.Create(s.path("log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = file
-	log := func() string {
-		data, err := os.ReadFile(s.path("log"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(data)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	s.eventually("the start", func() bool { return strings.Contains(log(), "Started") })
-	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil { // the first look is up to 30 s away
-		t.Fatal(err)
-	}
+	agent := s.start("web-1")
+	agent.look()
 	s.eventually("the first generation", func() bool { return s.rows()["web-1"][0] == "True" })
 	s.publish(`{ motd = "two"; }`)
 	wantStderr(s, s.agent(1, "web-1"), "another npcnix-reconciler works in this state directory")
 	s.eventually("the second generation", func() bool { return s.rows()["web-1"][3] == "2" })
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("SIGTERM: %v\n%s", err, log())
-	}
+	agent.stop()
 	for _, key := range []string{"host", "remote", "generation", "target", "action", "reason"} {
-		if !strings.Contains(log(), `"`+key+`":`) {
-			t.Errorf("no %s in the log:\n%s", key, log())
+		if !strings.Contains(agent.log(), `"`+key+`":`) {
+			t.Errorf("no %s in the log:\n%s", key, agent.log())
 		}
 	}
 }

@@ -16,17 +16,34 @@ import (
 // fail turns an SDK error into the store's: by HTTP status first, by code
 // second. Look-alikes agree on the status; 304 arrives as an error too.
 func (s *Store) fail(ctx context.Context, op, key string, err error) error {
+	s.credentials.refuse(err)
 	class := classify(err)
 	if errors.Is(class, store.ErrNotFound) && s.bucketMissing(ctx, op, err) {
 		class = fmt.Errorf("%w: %s", store.ErrBucketNotFound, s.bucket)
 	}
 	if class == nil {
-		return fmt.Errorf("%s %s: %w", op, key, err)
+		return fmt.Errorf("%s %s: %w%s", op, key, err, regionHint(err))
 	}
 	if expected(class) {
 		return fmt.Errorf("%s %s: %w", op, key, class)
 	}
 	return fmt.Errorf("%s %s: %w: %w", op, key, class, err)
+}
+
+// regionHint says where the bucket is if the store says that it is elsewhere.
+func regionHint(err error) string {
+	response, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok || response.Response == nil {
+		return ""
+	}
+	if status := response.HTTPStatusCode(); status != http.StatusMovedPermanently && status != http.StatusTemporaryRedirect && status != http.StatusBadRequest {
+		return ""
+	}
+	region := response.Response.Header.Get("X-Amz-Bucket-Region")
+	if region == "" {
+		return ""
+	}
+	return fmt.Sprintf("; the bucket is in another region: name it in the store URL, ?region=%.40q", region)
 }
 
 // expected reports whether the class says everything that there is to say.

@@ -9,35 +9,22 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"net"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/ratelimit"
-	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/smithy-go/logging"
 
 	"github.com/npcnix/npcnix/store"
 )
 
-// Limits of a request. Bodies are bounded by the caller's context.
-const (
-	attempts       = 3
-	maxBackoff     = 5 * time.Second
-	connectTimeout = 10 * time.Second
-	answerTimeout  = 30 * time.Second
-	// stallTimeout is how long a body may bring nothing before it is given up.
-	stallTimeout = 30 * time.Second
-)
+// stallTimeout is how long a body may bring nothing before it is given up.
+const stallTimeout = 30 * time.Second
 
 // Store is the part of a bucket below a prefix.
 type Store struct {
 	client         *s3.Client
+	credentials    *renewable
 	bucket, prefix string
 	stall          time.Duration
 }
@@ -47,50 +34,18 @@ var _ store.Store = (*Store)(nil)
 // New returns the store at loc. It asks nothing of the network but what the
 // credential chain does.
 func New(ctx context.Context, loc store.Location) (*Store, error) {
-	options := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(httpClient()),
-		config.WithRetryer(retryer),
-		config.WithLogger(logging.Nop{}), // what matters comes back as an error
-	}
-	if loc.Region != "" {
-		options = append(options, config.WithRegion(loc.Region))
-	}
-	cfg, err := config.LoadDefaultConfig(ctx, options...)
+	cfg, err := load(ctx, loc.Region)
 	if err != nil {
-		return nil, fmt.Errorf("load AWS configuration: %w", err)
+		return nil, err
 	}
-	client := s3.NewFromConfig(cfg, func(o *s3.Options) {
-		o.UsePathStyle = loc.PathStyle
-		if loc.Endpoint != "" {
-			o.BaseEndpoint = aws.String(loc.Endpoint)
-		}
-		if o.BaseEndpoint != nil { // look-alikes refuse checksums they do not know
-			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
-			o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
-		}
-		if o.Region == "" {
-			o.Region = "us-east-1" // S3 finds a bucket from there, look-alikes ignore it
-		}
-	})
-	return &Store{client: client, bucket: loc.Bucket, prefix: loc.Prefix, stall: stallTimeout}, nil
-}
-
-// httpClient bounds what can hang. It is the SDK's own buildable client because
-// LoadDefaultConfig refuses another together with AWS_CA_BUNDLE.
-func httpClient() *awshttp.BuildableClient {
-	return awshttp.NewBuildableClient().
-		WithDialerOptions(func(d *net.Dialer) { d.Timeout = connectTimeout }).
-		WithTransportOptions(func(t *http.Transport) { t.ResponseHeaderTimeout = answerTimeout })
-}
-
-// retryer is the one layer that retries transport. Its token bucket is off: it
-// would starve a process that lives through a long outage.
-func retryer() aws.Retryer { //nolint:ireturn // what WithRetryer takes
-	return retry.NewStandard(func(o *retry.StandardOptions) {
-		o.MaxAttempts = attempts
-		o.MaxBackoff = maxBackoff
-		o.RateLimiter = ratelimit.None
-	})
+	credentials := &renewable{present: cfg.Credentials, load: func(ctx context.Context) (aws.CredentialsProvider, error) {
+		fresh, err := load(ctx, loc.Region)
+		return fresh.Credentials, err
+	}}
+	return &Store{
+		client: newClient(cfg, loc, credentials), credentials: credentials,
+		bucket: loc.Bucket, prefix: loc.Prefix, stall: stallTimeout,
+	}, nil
 }
 
 // Get reads an object.

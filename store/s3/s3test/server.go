@@ -140,6 +140,9 @@ func (s *Server) SetEnv() error {
 	return nil
 }
 
+// Host returns the server's address.
+func (s *Server) Host() string { return strings.TrimPrefix(s.Endpoint, "http://") }
+
 // URL returns the store URL of a prefix in a bucket.
 func (s *Server) URL(bucket, prefix string) string {
 	return "s3://" + bucket + "/" + prefix + "?region=" + Region + "&endpoint=" + s.Endpoint + "&pathStyle=true"
