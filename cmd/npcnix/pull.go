@@ -140,8 +140,9 @@ func unpackVerified(ctx context.Context, r io.Reader, tree string, pointer *v1al
 	if src := pointer.Spec.Source; src != nil && src.LastModified > 0 {
 		modified = time.Unix(src.LastModified, 0)
 	}
-	if err := archive.Unpack(ctx, r, root, modified, limits); err != nil {
+	narHash, err := archive.Unpack(ctx, r, root, modified, limits)
+	if err != nil {
 		return err
 	}
-	return archive.CheckNarHash(root, pointer.Spec.Archive.NarHash)
+	return archive.CheckNarHash(narHash, pointer.Spec.Archive.NarHash)
 }

@@ -147,7 +147,7 @@ func inspect(ctx context.Context, r io.Reader, limits archive.Limits, src *v1alp
 		return "", fmt.Errorf("unpack: %w", err)
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
-	if err := archive.Unpack(ctx, r, root, time.Unix(1, 0), limits); err != nil {
+	if narHash, err = archive.Unpack(ctx, r, root, time.Unix(1, 0), limits); err != nil {
 		return "", err
 	}
 	if _, err := os.Stat(filepath.Join(dir, "flake.nix")); err != nil {
@@ -156,5 +156,5 @@ func inspect(ctx context.Context, r io.Reader, limits archive.Limits, src *v1alp
 	if lock, err := root.ReadFile("flake.lock"); err == nil {
 		src.FlakeLockDigest = codec.Digest(lock)
 	}
-	return archive.NarHash(root)
+	return narHash, nil
 }

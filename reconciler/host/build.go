@@ -113,10 +113,11 @@ func (r *Reconciler) unpack(ctx context.Context, download, dir string, pub *v1al
 	if src := pub.Spec.Source; src != nil && src.LastModified > 0 {
 		modified = src.LastModified
 	}
-	if err := archive.Unpack(ctx, f, root, time.Unix(modified, 0), r.opts.Limits); err != nil {
+	narHash, err := archive.Unpack(ctx, f, root, time.Unix(modified, 0), r.opts.Limits)
+	if err != nil {
 		return err
 	}
-	return archive.CheckNarHash(root, pub.Spec.Archive.NarHash)
+	return archive.CheckNarHash(narHash, pub.Spec.Archive.NarHash)
 }
 
 // sourceFailed gives a failed fetch its class.

@@ -76,7 +76,14 @@ func pack(t *testing.T, root *os.Root, paths []string) ([]byte, archive.Summary)
 func unpack(t *testing.T, data []byte, limits archive.Limits) (*os.Root, error) {
 	t.Helper()
 	root := openRoot(t, t.TempDir())
-	return root, archive.Unpack(t.Context(), bytes.NewReader(data), root, time.Unix(1763800000, 0), limits)
+	streamed, err := archive.Unpack(t.Context(), bytes.NewReader(data), root, time.Unix(1763800000, 0), limits)
+	if err == nil { // whatever order the entries came in
+		onDisk, hashErr := archive.NarHash(root)
+		if hashErr != nil || streamed != onDisk {
+			t.Errorf("NAR hash %s while unpacking, %s %v of what is there", streamed, onDisk, hashErr)
+		}
+	}
+	return root, err
 }
 
 func TestSameFilesGiveTheSameBytes(t *testing.T) {

@@ -15,7 +15,11 @@ import (
 // narHasher hashes a tree in Nix's archive format as it is walked. The format
 // is that of Figure 5.2 in Dolstra's thesis and of nix's archive.cc: strings
 // with a 64-bit little-endian length, padded with zeros to 8 bytes.
-type narHasher struct{ h hash.Hash }
+type narHasher struct {
+	h hash.Hash
+	// head is what is to be hashed before the next content: many short strings.
+	head []byte
+}
 
 func newNarHasher() *narHasher {
 	n := &narHasher{h: sha256.New()}
@@ -26,17 +30,25 @@ func newNarHasher() *narHasher {
 func (n *narHasher) strings(list ...string) {
 	for _, s := range list {
 		n.length(int64(len(s)))
-		_, _ = io.WriteString(n.h, s) // a hash never fails
+		n.head = append(n.head, s...)
 		n.pad(int64(len(s)))
 	}
 }
 
 func (n *narHasher) length(size int64) {
-	_, _ = n.h.Write(binary.LittleEndian.AppendUint64(nil, uint64(size))) //nolint:gosec // sizes are not negative
+	n.head = binary.LittleEndian.AppendUint64(n.head, uint64(size)) //nolint:gosec // sizes are not negative
 }
 
 func (n *narHasher) pad(size int64) {
-	_, _ = n.h.Write(make([]byte, (8-size%8)%8))
+	n.head = append(n.head, zeros[:(8-size%8)%8]...)
+}
+
+const zeros = "\x00\x00\x00\x00\x00\x00\x00"
+
+// flush hashes what was gathered.
+func (n *narHasher) flush() {
+	_, _ = n.h.Write(n.head) // a hash never fails
+	n.head = n.head[:0]
 }
 
 // file begins a regular file; the caller writes size bytes to the returned
@@ -48,6 +60,7 @@ func (n *narHasher) file(executable bool, size int64) io.Writer {
 	}
 	n.strings("contents")
 	n.length(size)
+	n.flush()
 	return n.h
 }
 
@@ -64,6 +77,7 @@ func (n *narHasher) endEntry()             { n.strings(")") }
 
 // String returns the hash as nix prints it: sha256-<base64>.
 func (n *narHasher) String() string {
+	n.flush()
 	return "sha256-" + base64.StdEncoding.EncodeToString(n.h.Sum(nil))
 }
 

@@ -22,6 +22,10 @@ var ErrRefused = errors.New("not allowed in an archive")
 // what hosts with less than 2 GiB allow.
 const window = 8 << 20
 
+// concurrency of the compressor: it works on a block while the next is read.
+// The bytes do not depend on it, nor on how many processors there are.
+const concurrency = 2
+
 // Modes of packed entries.
 const (
 	modeFile    = 0o644
@@ -48,16 +52,17 @@ func Pack(w io.Writer, root *os.Root, paths []string) (Summary, error) {
 		return Summary{}, err
 	}
 	out := &digestWriter{w: w, hash: sha256.New()}
-	compressor, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithWindowSize(window))
+	compressor, err := zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(window), zstd.WithEncoderConcurrency(concurrency))
 	if err != nil {
 		return Summary{}, fmt.Errorf("compress: %w", err)
 	}
-	p := packer{root: root, tar: tar.NewWriter(compressor), nar: newNarHasher()}
-	err = p.directory(tree, ".")
+	behind := newAhead(compressor)
+	p := packer{root: root, tar: tar.NewWriter(behind), nar: newNarHasher(), buffer: make([]byte, bufferSize)}
+	err = p.directory(root, tree, ".")
 	if err == nil {
 		err = p.tar.Close()
 	}
-	if err := errors.Join(err, compressor.Close()); err != nil {
+	if err := errors.Join(err, behind.close(), compressor.Close()); err != nil {
 		return Summary{}, err
 	}
 	return Summary{Digest: "sha256:" + hex.EncodeToString(out.hash.Sum(nil)), Size: out.size, NarHash: p.nar.String()}, nil
@@ -79,16 +84,18 @@ func (d *digestWriter) Write(p []byte) (int, error) {
 // packer walks a tree once, for the tar and the NAR at the same time: both
 // have their entries in the order of names, directory by directory.
 type packer struct {
-	root *os.Root
-	tar  *tar.Writer
-	nar  *narHasher
+	root   *os.Root
+	tar    *tar.Writer
+	nar    *narHasher
+	buffer []byte
 }
 
-func (p *packer) directory(dir *node, at string) error {
+// directory packs what is listed of the directory dir, which is at that path.
+func (p *packer) directory(dir *os.Root, n *node, at string) error {
 	p.nar.directory()
-	for _, child := range dir.sorted() {
+	for _, child := range n.sorted() {
 		p.nar.entry(child.name)
-		if err := p.node(child, path.Join(at, child.name)); err != nil {
+		if err := p.node(dir, child, path.Join(at, child.name)); err != nil {
 			return err
 		}
 		p.nar.endEntry()
@@ -97,59 +104,73 @@ func (p *packer) directory(dir *node, at string) error {
 	return nil
 }
 
-func (p *packer) node(n *node, name string) error {
-	info, err := p.root.Lstat(name)
+func (p *packer) node(dir *os.Root, n *node, at string) error {
+	info, err := dir.Lstat(n.name)
 	if err != nil {
-		return fmt.Errorf("pack: %w", err)
+		return fmt.Errorf("pack %s: %w", at, err)
 	}
 	switch kind := info.Mode().Type(); {
 	case kind.IsDir():
-		header := tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: modeProgram}
-		if err := p.tar.WriteHeader(&header); err != nil {
-			return fmt.Errorf("pack %s: %w", name, err)
-		}
-		return p.directory(n, name)
+		return p.below(dir, n, at)
 	case len(n.children) > 0:
-		return fmt.Errorf("pack %s: not a directory, but files below it are listed", name)
+		return fmt.Errorf("pack %s: not a directory, but files below it are listed", at)
 	case kind.IsRegular():
-		return p.file(name)
+		return p.file(dir, n, at)
 	case kind&fs.ModeSymlink != 0:
-		return p.symlink(name)
+		return p.symlink(dir, n, at)
 	default:
-		return fmt.Errorf("pack %s: %w: a %s", name, ErrRefused, typeName(kind))
+		return fmt.Errorf("pack %s: %w: a %s", at, ErrRefused, typeName(kind))
 	}
 }
 
-func (p *packer) file(name string) error {
-	return withFile(p.root, name, func(info fs.FileInfo, f io.Reader) error {
-		header := tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: modeFile, Size: info.Size()}
+// below packs a directory below dir.
+func (p *packer) below(dir *os.Root, n *node, at string) (err error) {
+	header := tar.Header{Typeflag: tar.TypeDir, Name: at + "/", Mode: modeProgram}
+	if err := p.tar.WriteHeader(&header); err != nil {
+		return fmt.Errorf("pack %s: %w", at, err)
+	}
+	opened, err := dir.OpenRoot(n.name)
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", at, err)
+	}
+	defer func() { err = errors.Join(err, opened.Close()) }()
+	return p.directory(opened, n, at)
+}
+
+func (p *packer) file(dir *os.Root, n *node, at string) error {
+	err := withFile(dir, n.name, func(info fs.FileInfo, f io.Reader) error {
+		header := tar.Header{Typeflag: tar.TypeReg, Name: at, Mode: modeFile, Size: info.Size()}
 		if executable(info) {
 			header.Mode = modeProgram
 		}
 		if err := p.tar.WriteHeader(&header); err != nil {
-			return err //nolint:wrapcheck // wrapped by withFile
+			return err //nolint:wrapcheck // wrapped below
 		}
-		n, err := io.Copy(io.MultiWriter(p.tar, p.nar.file(executable(info), info.Size())), f)
-		if err == nil && n != info.Size() {
+		copied, err := io.CopyBuffer(io.MultiWriter(p.tar, p.nar.file(executable(info), info.Size())), f, p.buffer)
+		if err == nil && copied != info.Size() {
 			err = errors.New("file changed while it was packed")
 		}
 		p.nar.endFile(info.Size())
 		return err
 	})
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", at, err)
+	}
+	return nil
 }
 
-func (p *packer) symlink(name string) error {
-	target, err := p.root.Readlink(name)
+func (p *packer) symlink(dir *os.Root, n *node, at string) error {
+	target, err := dir.Readlink(n.name)
 	if err != nil {
-		return fmt.Errorf("pack: %w", err)
+		return fmt.Errorf("pack %s: %w", at, err)
 	}
-	if err := checkLink(p.root, name, target); err != nil {
+	if err := checkLink(p.root, at, target); err != nil {
 		return fmt.Errorf("pack %w", err)
 	}
 	p.nar.symlink(target)
-	header := tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: modeLink}
+	header := tar.Header{Typeflag: tar.TypeSymlink, Name: at, Linkname: target, Mode: modeLink}
 	if err := p.tar.WriteHeader(&header); err != nil {
-		return fmt.Errorf("pack %s: %w", name, err)
+		return fmt.Errorf("pack %s: %w", at, err)
 	}
 	return nil
 }
@@ -165,10 +186,7 @@ func withFile(root *os.Root, name string, do func(info fs.FileInfo, f io.Reader)
 	if err != nil {
 		return err //nolint:wrapcheck // names the path
 	}
-	if err := do(info, io.LimitReader(f, info.Size())); err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return nil
+	return do(info, io.LimitReader(f, info.Size()))
 }
 
 // checkLink refuses a symlink that leaves the tree: by its own target, or by

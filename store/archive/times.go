@@ -2,50 +2,50 @@ package archive
 
 import (
 	"errors"
-	"io/fs"
+	"maps"
 	"os"
-	"path"
-	"time"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
 
-// fixTimes gives every entry below root, and last root itself, one
-// modification time. os.Root.Chtimes would follow symlinks.
-func fixTimes(root *os.Root, modified time.Time) error {
-	times, err := unix.TimeToTimespec(modified)
+// fixTimes gives the directories and symlinks their modification time; files
+// have it. A directory's is set after whatever is below it, and the root's last.
+func (u *unpacker) fixTimes() error {
+	times, err := unix.TimeToTimespec(u.modified)
 	if err != nil {
 		return err //nolint:wrapcheck // wrapped by the caller
 	}
 	both := []unix.Timespec{times, times}
-	if err := fixDir(root, ".", both); err != nil {
-		return err
+	links := map[string][]string{}
+	for _, l := range u.links {
+		dir, name := split(l.name)
+		links[dir] = append(links[dir], name)
 	}
-	dir, err := root.Open(".")
-	if err != nil {
-		return err //nolint:wrapcheck // wrapped by the caller
+	dirs := []string{"."}
+	for _, p := range slices.Sorted(maps.Keys(u.kinds)) {
+		if kind := u.kinds[p]; kind == kindDir || kind == kindImplied {
+			dirs = append(dirs, p)
+		}
 	}
-	return errors.Join(unix.UtimesNanoAt(int(dir.Fd()), ".", both, unix.AT_SYMLINK_NOFOLLOW), dir.Close())
+	for _, dir := range slices.Backward(dirs) { // a path sorts before those below it
+		if err := setTimes(u.root, dir, append(links[dir], "."), both); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// fixDir sets the times of the entries of one directory, those below first.
-func fixDir(root *os.Root, name string, times []unix.Timespec) (err error) {
-	dir, err := root.Open(name)
+// setTimes sets the times of names in a directory. os.Root.Chtimes would
+// follow symlinks.
+func setTimes(root *os.Root, dir string, names []string, times []unix.Timespec) (err error) {
+	f, err := root.Open(dir)
 	if err != nil {
 		return err //nolint:wrapcheck // wrapped by the caller
 	}
-	defer func() { err = errors.Join(err, dir.Close()) }()
-	entries, err := fs.ReadDir(root.FS(), name)
-	if err != nil {
-		return err //nolint:wrapcheck // wrapped by the caller
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := fixDir(root, path.Join(name, e.Name()), times); err != nil {
-				return err
-			}
-		}
-		if err := unix.UtimesNanoAt(int(dir.Fd()), e.Name(), times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	defer func() { err = errors.Join(err, f.Close()) }()
+	for _, name := range names {
+		if err := unix.UtimesNanoAt(int(f.Fd()), name, times, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err //nolint:wrapcheck // wrapped by the caller
 		}
 	}

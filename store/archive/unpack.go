@@ -48,34 +48,43 @@ func (l Limits) Small() Limits {
 // and the global one that git archive writes.
 const maxOtherHeaders = 16
 
+// bufferSize is how much of a file is copied at a time, in bytes.
+const bufferSize = 64 << 10
+
 // maxPadding is what may stand behind a tar's end marker, all zero.
 const maxPadding = 1 << 20
 
-// Unpack unpacks the archive r into the empty directory root. Every entry,
-// directories and symlinks included, gets the modification time modified. An
-// archive that breaks the rules is refused with ErrInvalid; what was unpacked
-// until then stays for the caller to remove.
-func Unpack(ctx context.Context, r io.Reader, root *os.Root, modified time.Time, limits Limits) error {
+// Unpack unpacks the archive r into the empty directory root and returns the
+// tree's NAR hash. Every entry, directories and symlinks included, gets the
+// modification time modified. An archive that breaks the rules is refused with
+// ErrInvalid; what was unpacked until then stays for the caller to remove.
+func Unpack(ctx context.Context, r io.Reader, root *os.Root, modified time.Time, limits Limits) (narHash string, err error) {
 	decoder, err := zstd.NewReader(newOneFrame(&cancellable{ctx: ctx, r: r}), zstd.WithDecoderMaxWindow(limits.Window), zstd.WithDecoderLowmem(true))
 	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
+		return "", fmt.Errorf("unpack: %w", err)
 	}
 	defer decoder.Close()
-	u := unpacker{root: root, limits: limits, kinds: map[string]byte{}}
+	u := unpacker{
+		root: root, dirs: dirs{root: root}, limits: limits, modified: modified, nar: newNarStream(),
+		kinds: map[string]byte{}, buffer: make([]byte, bufferSize), modes: map[fs.FileMode]bool{},
+	}
 	err = u.entries(tar.NewReader(decoder))
 	if err == nil {
 		err = onlyZeros(decoder)
 	}
-	if err != nil {
-		return errors.Join(context.Cause(ctx), err)
+	if err = errors.Join(err, u.dirs.close()); err != nil {
+		return "", errors.Join(context.Cause(ctx), err)
 	}
 	if err := u.checkLinks(); err != nil {
-		return err
+		return "", err
 	}
-	if err := fixTimes(root, modified); err != nil {
-		return fmt.Errorf("unpack: set modification times: %w", err)
+	if err := u.fixTimes(); err != nil {
+		return "", fmt.Errorf("unpack: set modification times: %w", err)
 	}
-	return nil
+	if hash, ok := u.nar.hash(); ok {
+		return hash, nil
+	}
+	return NarHash(root)
 }
 
 // cancellable is a reader that ends with its context.
@@ -126,11 +135,17 @@ const (
 
 type unpacker struct {
 	root     *os.Root
+	dirs     dirs
 	limits   Limits
+	modified time.Time
+	nar      *narStream
+	buffer   []byte
 	kinds    map[string]byte // of each path that was unpacked
 	links    []link
 	unpacked int64
 	headers  int // of whatever kind
+	// modes says of each mode whether the umask lets it be.
+	modes map[fs.FileMode]bool
 }
 
 type link struct{ name, target string }
@@ -237,47 +252,92 @@ func (u *unpacker) add(name string, kind byte) error {
 	return nil
 }
 
-func (u *unpacker) directory(name string, kind byte) error {
-	_, exists := u.kinds[name]
-	if err := u.add(name, kind); err != nil || exists {
+func (u *unpacker) directory(p string, kind byte) error {
+	_, exists := u.kinds[p]
+	if err := u.add(p, kind); err != nil || exists {
 		return err
 	}
-	if err := u.root.Mkdir(name, modeProgram); err != nil {
+	at, name := split(p)
+	dir, err := u.dirs.at(at)
+	if err == nil {
+		err = dir.Mkdir(name, modeProgram)
+	}
+	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
+	u.nar.directory(p)
 	return nil
 }
 
-func (u *unpacker) file(name string, h *tar.Header, r io.Reader) (err error) {
+func (u *unpacker) file(p string, h *tar.Header, r io.Reader) error {
 	u.unpacked += h.Size
 	if u.unpacked > u.limits.Unpacked {
 		return refuse("its files are larger than %d bytes", u.limits.Unpacked)
 	}
-	if err := u.add(name, kindFile); err != nil {
+	if err := u.add(p, kindFile); err != nil {
 		return err
 	}
-	f, err := u.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, modeFile)
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
 	mode := fs.FileMode(modeFile)
 	if h.Mode&0o100 != 0 {
 		mode = modeProgram
 	}
-	if err := f.Chmod(mode); err != nil { // whatever the umask took away
+	at, name := split(p)
+	dir, err := u.dirs.at(at)
+	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
 	body := &bodyReader{r: r}
-	_, err = io.Copy(f, body)
+	err = u.write(dir, name, mode, body, u.nar.file(p, mode == modeProgram, h.Size))
 	switch {
 	case body.err != nil:
-		return refuse("%q: %v", name, body.err)
+		return refuse("%q: %v", p, body.err)
 	case err != nil:
-		return fmt.Errorf("unpack: %w", err)
-	default:
+		return fmt.Errorf("unpack %s: %w", p, err)
+	}
+	u.nar.endFile(h.Size)
+	return nil
+}
+
+// write writes a file that is not there yet, and to hash, unless that is nil.
+func (u *unpacker) write(dir *os.Root, name string, mode fs.FileMode, body io.Reader, hash io.Writer) (err error) {
+	f, err := dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
+	if err != nil {
+		return err //nolint:wrapcheck // wrapped by the caller
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := u.chmod(f, mode); err != nil {
+		return err
+	}
+	var to io.Writer = writerOnly{f}
+	if hash != nil {
+		to = io.MultiWriter(to, hash)
+	}
+	if _, err := io.CopyBuffer(to, body, u.buffer); err != nil {
+		return err //nolint:wrapcheck // wrapped by the caller
+	}
+	return dir.Chtimes(name, u.modified, u.modified) //nolint:wrapcheck // wrapped by the caller
+}
+
+// writerOnly hides that a file can copy by itself, into a buffer of its own
+// each time.
+type writerOnly struct{ io.Writer }
+
+// chmod gives a new file its mode where the umask took something away. Whether
+// it does is seen at the first file of a mode.
+func (u *unpacker) chmod(f *os.File, mode fs.FileMode) error {
+	kept, known := u.modes[mode]
+	if !known {
+		info, err := f.Stat()
+		if err != nil {
+			return err //nolint:wrapcheck // wrapped by the caller
+		}
+		kept = info.Mode().Perm() == mode
+		u.modes[mode] = kept
+	}
+	if kept {
 		return nil
 	}
+	return f.Chmod(mode) //nolint:wrapcheck // wrapped by the caller
 }
 
 // bodyReader tells a fault of the archive from one of the disk.
@@ -305,9 +365,15 @@ func (u *unpacker) symlink(name, target string) error {
 	if target == "" || path.IsAbs(target) || !fs.ValidPath(path.Join(path.Dir(name), target)) {
 		return refuse("%q is a symlink to %q, outside of the tree", name, target)
 	}
-	if err := u.root.Symlink(target, name); err != nil {
+	at, base := split(name)
+	dir, err := u.dirs.at(at)
+	if err == nil {
+		err = dir.Symlink(target, base)
+	}
+	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
+	u.nar.symlink(name, target)
 	return nil
 }
 
