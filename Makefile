@@ -19,7 +19,7 @@ build-users-group =
 substituters =
 extra-platforms = x86_64-linux aarch64-linux
 endef
-demo test soak: export NIX_CONFIG := $(NIX_SETTINGS)
+demo test soak fuzz: export NIX_CONFIG := $(NIX_SETTINGS)
 
 .PHONY: help
 help: ## show this help
@@ -37,6 +37,14 @@ test: packages tools ## every test there is: unit, property, conformance, script
 .PHONY: soak
 soak: packages tools ## kill the agent at 100 seeded moments instead of 10
 	NPCNIX_SOAK=100 go test -count=1 -timeout 60m -v -run '^TestKilled' ./cmd/e2e
+
+FUZZTIME ?= 20s
+.PHONY: fuzz
+fuzz: packages tools ## every fuzz target for FUZZTIME (20s); what fails is kept as a seed
+	for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -hoP '(?<=^func )Fuzz\w+' $$package/*_test.go); do \
+	    echo "== $$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package; \
+	  done; done
 
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## the linter, and the layers that it holds

@@ -23,6 +23,7 @@ import (
 	"github.com/npcnix/npcnix/cmd/version"
 	"github.com/npcnix/npcnix/config"
 	"github.com/npcnix/npcnix/nixos/local"
+	nixrun "github.com/npcnix/npcnix/nixos/run"
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/host"
 	"github.com/npcnix/npcnix/store/archive"
@@ -131,6 +132,9 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 	cache := w.getenv("CACHE_DIRECTORY") // systemd's, may name several
 	if cache, _, _ = strings.Cut(cache, ":"); cache == "" {
 		cache = filepath.Join(c.StateDir, "cache")
+	}
+	if err := nixrun.AdoptOrphans(); err != nil {
+		log.Info("What a build leaves behind may go on", "error", err.Error())
 	}
 	machine, err := local.New(local.Options{Root: root, StateDir: c.StateDir, CacheDir: cache})
 	if err != nil {

@@ -87,7 +87,7 @@ func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
 	}
 	process, err := run.Start(run.Command{
 		Path: filepath.Join(a.Toplevel, "bin", "switch-to-configuration"), Args: []string{string(a.Action)},
-		Env: m.activationEnv(), Dir: "/", Limit: a.Limit, Output: output, Inherit: []*os.File{lock},
+		Env: m.activationEnv(), Dir: "/", Limit: a.Limit, Output: output, Leave: true, Inherit: []*os.File{lock},
 	})
 	if err != nil {
 		return errors.Join(err, output.Close())

@@ -29,7 +29,7 @@ func (m *Machine) bootDefault() string {
 		entry += ".conf"
 	}
 	init := value(filepath.Join(m.path("boot/loader/entries"), entry), "options", "init=")
-	if init == "" {
+	if !filepath.IsAbs(init) {
 		return nixos.Unknown
 	}
 	return filepath.Dir(init)

@@ -3,6 +3,7 @@ package local
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/npcnix/npcnix/nixos/run"
 )
@@ -18,6 +20,8 @@ const (
 	daemonSocket = "/nix/var/nix/daemon-socket/socket"
 	dialLimit    = 2 * time.Second
 	queryLimit   = 2 * time.Minute
+	// maxVersion bounds the name of a version, in bytes.
+	maxVersion = 64
 	// smallMemory is the memory below which the evaluator's collector is made thrifty, in KiB.
 	smallMemory = 2 << 20
 )
@@ -94,11 +98,23 @@ func (m *Machine) NixVersion(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	words := strings.Fields(string(result.Stdout))
-	if result.ExitCode != 0 || len(words) == 0 {
-		return "", fmt.Errorf("nix --version: exit code %d: %s", result.ExitCode, result.Stderr)
+	if result.ExitCode != 0 {
+		return "", fmt.Errorf("nix --version: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
 	}
-	return words[len(words)-1], nil
+	return readVersion(result.Stdout)
+}
+
+// readVersion reads what nix --version printed: its last word.
+func readVersion(stdout []byte) (string, error) {
+	words := strings.Fields(string(stdout))
+	if len(words) == 0 {
+		return "", errors.New("nix --version printed nothing")
+	}
+	version := words[len(words)-1]
+	if len(version) > maxVersion || strings.ContainsFunc(version, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "", fmt.Errorf("nix --version printed %.80q", version)
+	}
+	return version, nil
 }
 
 // SetProfile makes the toplevel the profile's newest generation, unless it is

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -16,24 +17,34 @@ type member struct {
 	zombie      bool
 }
 
-// descendants returns the processes below pid as they are now.
-func descendants(pid int) []member {
+// table holds the processes of one moment by their parents.
+type table map[int][]member
+
+func processes() table {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
 	if err != nil {
 		return nil
 	}
-	children := map[int][]member{}
+	children := table{}
 	for _, path := range stats {
 		if m, ok := readStat(path); ok {
 			children[m.parent] = append(children[m.parent], m)
 		}
 	}
-	family := children[pid]
+	return children
+}
+
+// below returns the processes below pid.
+func (t table) below(pid int) []member {
+	family := slices.Clone(t[pid])
 	for i := 0; i < len(family); i++ {
-		family = append(family, children[family[i].pid]...)
+		family = append(family, t[family[i].pid]...)
 	}
 	return family
 }
+
+// descendants returns the processes below pid as they are now.
+func descendants(pid int) []member { return processes().below(pid) }
 
 // readStat reads fields 1, 3, 4 and 22 of /proc/<pid>/stat, see proc(5). The
 // program's name, in parentheses, may hold anything.
@@ -52,9 +63,16 @@ func readStat(path string) (member, bool) {
 	return member{pid: pid, parent: parent, started: string(fields[19]), zombie: fields[0][0] == 'Z'}, err == nil
 }
 
+// now returns the process as it is now; ok is false if it is gone.
+func (m member) now() (now member, ok bool) {
+	now, ok = readStat(filepath.Join("/proc", strconv.Itoa(m.pid), "stat"))
+	return now, ok && now.started == m.started
+}
+
+func (m member) identity() Identity { return Identity{PID: m.pid, Started: m.started} }
+
 func (m member) kill() {
-	now, ok := readStat(filepath.Join("/proc", strconv.Itoa(m.pid), "stat"))
-	if ok && now.started == m.started {
+	if _, ok := m.now(); ok {
 		_ = syscall.Kill(m.pid, syscall.SIGKILL) // it may just have ended
 	}
 }
@@ -62,5 +80,5 @@ func (m member) kill() {
 // identify reads a process's identity; a zombie has ended.
 func identify(pid int) (Identity, bool) {
 	m, ok := readStat(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	return Identity{PID: m.pid, Started: m.started}, ok && !m.zombie
+	return m.identity(), ok && !m.zombie
 }

@@ -7,6 +7,15 @@ type member struct{}
 
 func descendants(int) []member { return nil }
 
-func (member) kill() {}
+func started(int) {}
+
+func ended(int) {}
+
+func family() map[Identity]bool { return nil }
+
+func sweep([]member, map[Identity]bool) {}
+
+// AdoptOrphans does nothing where there is no such thing.
+func AdoptOrphans() error { return nil }
 
 func identify(int) (Identity, bool) { return Identity{}, false }

@@ -51,6 +51,8 @@ type Command struct {
 	MaxStdout int
 	// Output, if set, takes what the command prints instead of Result.
 	Output *os.File
+	// Leave lets what the command leaves behind go on after it has exited.
+	Leave bool
 	// Inherit is passed to the command as descriptor 3 and following.
 	Inherit []*os.File
 }
@@ -78,9 +80,11 @@ func Run(ctx context.Context, c Command) (Result, error) {
 
 // Process is a command that was started.
 type Process struct {
-	name   string
-	limit  time.Duration
-	grace  time.Duration
+	name  string
+	limit time.Duration
+	grace time.Duration
+	// before are the processes that were there before it.
+	before map[Identity]bool
 	cmd    *exec.Cmd
 	stdout *head
 	stderr *tail
@@ -101,21 +105,47 @@ func Start(c Command) (*Process, error) {
 	}
 	p.cmd.Dir = c.Dir
 	p.cmd.ExtraFiles = c.Inherit
-	p.cmd.WaitDelay = pipeDelay
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // its own session and group
-	if c.Output != nil {
-		p.cmd.Stdout, p.cmd.Stderr = c.Output, c.Output
-	} else {
-		p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
-	}
-	if err := p.cmd.Start(); err != nil {
+	pipes, err := p.connect(c.Output)
+	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
+	p.before = family()
+	if err := p.cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", c.Path, err), pipes.close())
+	}
+	pid := p.cmd.Process.Pid
+	started(pid)
+	pipes.drain()
 	go func() {
 		p.err = p.cmd.Wait()
+		ended(pid)
+		if !c.Leave {
+			sweep(nil, p.before)
+		}
+		pipes.finish(pipeDelay)
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// connect gives the command its outputs.
+func (p *Process) connect(output *os.File) (*pipes, error) {
+	if output != nil {
+		p.cmd.Stdout, p.cmd.Stderr = output, output
+		return &pipes{}, nil
+	}
+	pipes := &pipes{}
+	stdout, err := pipes.add(p.stdout)
+	if err != nil {
+		return nil, err
+	}
+	stderr, err := pipes.add(p.stderr)
+	if err != nil {
+		return nil, errors.Join(err, pipes.close())
+	}
+	p.cmd.Stdout, p.cmd.Stderr = stdout, stderr
+	return pipes, nil
 }
 
 // Wait waits for the end. When ctx ends, the limit is reached, or the output
@@ -142,7 +172,7 @@ func (p *Process) Wait(ctx context.Context) (Result, error) {
 		return p.result(), fmt.Errorf("%s: %w", p.name, why)
 	}
 	var exit *exec.ExitError
-	if p.err != nil && !errors.As(p.err, &exit) && !errors.Is(p.err, exec.ErrWaitDelay) {
+	if p.err != nil && !errors.As(p.err, &exit) {
 		return p.result(), fmt.Errorf("%s: %w", p.name, p.err)
 	}
 	return p.result(), nil
@@ -159,19 +189,17 @@ func (p *Process) result() Result {
 // stop ends the process: SIGTERM to its group, after its grace SIGKILL, and SIGKILL
 // to every descendant that has gone into a group of its own, as Nix's builders do.
 func (p *Process) stop() {
-	family := descendants(p.cmd.Process.Pid)
+	members := descendants(p.cmd.Process.Pid)
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGTERM) // it may just have ended
 	timer := time.NewTimer(p.grace)
 	defer timer.Stop()
 	select {
 	case <-p.done:
 	case <-timer.C:
-		family = append(family, descendants(p.cmd.Process.Pid)...)
+		members = append(members, descendants(p.cmd.Process.Pid)...)
 	}
 	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // what is left of the group
-	for _, member := range family {
-		member.kill()
-	}
+	sweep(members, p.before)
 	<-p.done
 }
 

@@ -53,13 +53,13 @@ func sample(t *testing.T) (root *os.Root, paths []string) {
 	return openRoot(t, dir), append(paths, "empty")
 }
 
-func openRoot(t *testing.T, dir string) *os.Root {
-	t.Helper()
+func openRoot(tb testing.TB, dir string) *os.Root {
+	tb.Helper()
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = root.Close() })
+	tb.Cleanup(func() { _ = root.Close() })
 	return root
 }
 
@@ -186,45 +186,46 @@ func symlink(name, to string) entry {
 	return entry{name: name, link: to, kind: tar.TypeSymlink, mode: 0o777}
 }
 
-func tarball(t *testing.T, entries []entry) []byte {
-	t.Helper()
+func tarball(tb testing.TB, entries []entry) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, e := range entries {
 		h := &tar.Header{Typeflag: e.kind, Name: e.name, Linkname: e.link, Mode: e.mode, Size: int64(len(e.body)), Uid: 1000, Uname: "someone", ModTime: time.Unix(1e9, 0)}
 		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if _, err := io.WriteString(w, e.body); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }
 
-func compress(t *testing.T, data []byte, opts ...zstd.EOption) []byte {
-	t.Helper()
+func compress(tb testing.TB, data []byte, opts ...zstd.EOption) []byte {
+	tb.Helper()
 	w, err := zstd.NewWriter(nil, opts...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return w.EncodeAll(data, nil)
 }
 
-func TestUnpackRefuses(t *testing.T) {
-	t.Parallel()
-	limits := archive.Limits{Size: 1 << 20, Unpacked: 1000, Entries: 11, Path: 50, Depth: 5, Window: 8 << 20}
+// refusal is an archive that breaks a rule, and which.
+type refusal struct {
+	entries []entry
+	want    string
+}
+
+func refusals() map[string]refusal {
 	many := make([]entry, 12)
 	for i := range many {
 		many[i] = file("f"+string(rune('a'+i)), "")
 	}
-	for name, c := range map[string]struct {
-		entries []entry
-		want    string
-	}{
+	return map[string]refusal{
 		"traversal":               {[]entry{file("../x", "")}, "no relative path"},
 		"traversal inside":        {[]entry{file("a/../../x", "")}, "no relative path"},
 		"absolute":                {[]entry{file("/etc/x", "")}, "no relative path"},
@@ -252,7 +253,13 @@ func TestUnpackRefuses(t *testing.T) {
 		"too large":                         {[]entry{file("a", strings.Repeat("x", 501)), file("b", strings.Repeat("x", 500))}, "larger than 1000 bytes"},
 		"path too long":                     {[]entry{file(strings.Repeat("x", 51), "")}, "longer than 50 bytes"},
 		"path too deep":                     {[]entry{file("1/2/3/4/5/6", "")}, "deeper than 5"},
-	} {
+	}
+}
+
+func TestUnpackRefuses(t *testing.T) {
+	t.Parallel()
+	limits := archive.Limits{Size: 1 << 20, Unpacked: 1000, Entries: 11, Path: 50, Depth: 5, Window: 8 << 20}
+	for name, c := range refusals() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			root, err := unpack(t, compress(t, tarball(t, c.entries)), limits)

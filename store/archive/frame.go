@@ -47,10 +47,10 @@ func (f *oneFrame) next() error {
 		f.left, f.checksum = f.checksum, 0
 		return nil
 	}
-	if _, err := f.r.Peek(1); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the compressed archive")
+	if _, err := f.r.Peek(1); err != nil {
+		return err //nolint:wrapcheck // io.EOF where all is well
 	}
-	return io.EOF
+	return errors.New("something follows the compressed archive")
 }
 
 func (f *oneFrame) header() error {
