@@ -32,6 +32,7 @@ demo: packages build ## three hosts from nothing to Ready and to a new revision,
 .PHONY: test
 test: packages tools ## every test there is: unit, property, conformance, scripts, end to end
 	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -skip '^TestKilled' $(TEST_FLAGS) ./...
+	go -C tools/schemas test ./...
 	go test -count=1 -timeout 20m -v -run '^TestKilled' ./cmd/e2e
 
 .PHONY: soak
@@ -66,8 +67,12 @@ cross: ## both programs for every platform that they run on, in .cache/dist
 	done; done
 
 .PHONY: golden
-golden: packages tools ## write the golden files anew
+golden: packages tools schemas ## write the golden files anew
 	go test ./nixos -update
+
+.PHONY: schemas
+schemas: ## write the JSON Schemas of the documents anew
+	cd tools/schemas && go run . ../../apis/v1alpha1/schemas
 
 .PHONY: packages
 packages:
