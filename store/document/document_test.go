@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -361,5 +362,50 @@ func TestPointerThatCannotBeReadIsNotReplaced(t *testing.T) {
 	put(t, s, "remotes/prod.yaml", "kind: [")
 	if _, err := document.Publish(t.Context(), s, tree(1)); err == nil || !strings.Contains(err.Error(), "cannot be understood") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// Whoever is killed wherever, of sixteen who push at once: the history has no
+// gap and no generation twice, and the next push heals what is around it.
+func TestRandomCrashesOfSixteenPushers(t *testing.T) {
+	t.Parallel()
+	const seeds, pushers = 60, 16
+	killed, published := 0, 0
+	for seed := range uint64(seeds) {
+		random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a seed that replays
+		s := memory()
+		var mu sync.Mutex
+		told := map[int64]bool{}
+		var wg sync.WaitGroup
+		for i := range pushers {
+			mine := mortal(s, 1+random.IntN(6), random.IntN(2) == 0) // a push makes three writes and some more after conflicts
+			wg.Go(func() {
+				done, err := document.Publish(t.Context(), mine, tree(i))
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case errors.Is(err, errKilled):
+					killed++
+				case errors.Is(err, store.ErrConflict):
+				case err != nil || told[done.Generation]:
+					t.Errorf("seed %d, pusher %d: %+v %v", seed, i, done, err)
+				default:
+					published++
+					told[done.Generation] = true
+				}
+			})
+		}
+		wg.Wait()
+		healed := publish(t, s, pushers+1)
+		if last := check(t, s); last != healed.Generation || int(last) < len(told)+1 {
+			t.Errorf("seed %d: generation %d after %+v, told %v", seed, last, healed, told)
+		}
+		if t.Failed() {
+			return
+		}
+	}
+	t.Logf("%d pushers were killed, %d published", killed, published)
+	if killed < seeds || published < seeds {
+		t.Errorf("%d pushers were killed, %d published: that shows nothing", killed, published)
 	}
 }

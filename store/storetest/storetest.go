@@ -47,6 +47,7 @@ func Run(t *testing.T, h Harness) {
 		"a body is never of two versions":         testReadWhileWritten,
 		"a broken body is told from a whole one":  testBrokenBody,
 		"a body that breaks off for good":         testBodyBrokenForGood,
+		"random histories are those of a model":   testModel,
 		"a cancelled context ends each operation": testCancelled,
 		"reading all is bounded":                  testReadAllLimit,
 	} {

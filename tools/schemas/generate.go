@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/invopop/jsonschema"
+
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 )

@@ -7,12 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/npcnix/npcnix/apis/codec"
-	"github.com/npcnix/npcnix/apis/v1alpha1"
 	validator "github.com/santhosh-tekuri/jsonschema/v6"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
 )
 
 const published = "../../apis/v1alpha1/schemas"
