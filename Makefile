@@ -7,7 +7,7 @@ SHELL := bash
 BIN := .cache/bin
 TEST_FLAGS ?=
 # What a fresh Debian machine lacks: Nix, a C compiler for the race detector, git, zstd.
-PACKAGES := nix-bin:nix gcc:cc libc6-dev:/usr/include/stdio.h git:git zstd:zstd
+PACKAGES := nix-bin:nix gcc:cc libc6-dev:/usr/include/stdio.h git:git zstd:zstd iproute2:ip
 
 # Nix as root, without a build group, a sandbox or the network: for the
 # demonstration and the tests alone. Their builders are the machine's own
@@ -29,11 +29,22 @@ help: ## show this help
 demo: packages build ## three hosts from nothing to Ready and to a new revision, in a directory
 	@PATH="$(CURDIR)/$(BIN):$$PATH" examples/demo.sh "$(CURDIR)/.cache/demo"
 
+# What the tests need is installed before they begin; while they run there is no
+# network but loopback, where the machine lets us (as root, on Linux).
+OFFLINE := $(shell [ "$$(id -u)" = 0 ] && unshare --net true 2>/dev/null && echo unshare --net -- tools/loopback.sh)
+
 .PHONY: test
 test: packages tools ## every test there is: unit, property, conformance, scripts, end to end
-	CGO_ENABLED=1 go test -race -shuffle=on -timeout 20m -skip '^TestKilled' $(TEST_FLAGS) ./...
-	go -C tools/schemas test ./...
-	go test -count=1 -timeout 20m -v -run '^TestKilled' ./cmd/e2e
+	go mod download && go -C tools/schemas mod download
+	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname --jsonfile .cache/test.json -- \
+	  -race -shuffle=on -parallel 6 -timeout 20m -skip '^TestKilled' $(TEST_FLAGS) ./...
+	$(OFFLINE) go -C tools/schemas test ./...
+	$(OFFLINE) go test -count=1 -timeout 20m -v -run '^TestKilled' ./cmd/e2e
+	@echo "The slowest tests:"; $(BIN)/gotestsum tool slowest --jsonfile .cache/test.json --threshold 5s | head -15
+
+.PHONY: stable
+stable: packages tools ## the tests twenty times, in ever other orders
+	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname -- -race -shuffle=on -count=20 -parallel 6 -timeout 90m -skip '^(TestKilled|TestBadDays|TestProgramsBuild)' ./...
 
 .PHONY: soak
 soak: packages tools ## kill the agent at 100 seeded moments instead of 10
@@ -79,13 +90,16 @@ packages:
 	@tools/packages.sh $(PACKAGES)
 
 .PHONY: tools
-tools: $(BIN)/versitygw $(BIN)/toxiproxy $(BIN)/golangci-lint ## the S3 server, the bad network and the linter of the tests
+tools: $(BIN)/versitygw $(BIN)/toxiproxy $(BIN)/gotestsum $(BIN)/golangci-lint ## the S3 server, the bad network and the linter of the tests
 
 $(BIN)/toxiproxy: tools/toxiproxy/go.mod
 	go -C tools/toxiproxy build -trimpath -buildvcs=false -o "$(CURDIR)/$@" github.com/Shopify/toxiproxy/v2/cmd/server
 
 $(BIN)/versitygw: tools/versitygw/go.mod
 	go -C tools/versitygw build -trimpath -buildvcs=false -o "$(CURDIR)/$@" github.com/versity/versitygw/cmd/versitygw
+
+$(BIN)/gotestsum: tools/gotestsum/go.mod
+	go -C tools/gotestsum build -trimpath -buildvcs=false -o "$(CURDIR)/$@" gotest.tools/gotestsum
 
 $(BIN)/golangci-lint: tools/golangci-lint/go.mod
 	go -C tools/golangci-lint build -trimpath -buildvcs=false -o "$(CURDIR)/$@" github.com/golangci/golangci-lint/v2/cmd/golangci-lint

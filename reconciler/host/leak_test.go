@@ -3,7 +3,7 @@ package host_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/npcnix/npcnix/tools/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

@@ -1,0 +1,9 @@
+package mem_test
+
+import (
+	"testing"
+
+	"github.com/npcnix/npcnix/tools/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
