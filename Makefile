@@ -19,7 +19,7 @@ build-users-group =
 substituters =
 extra-platforms = x86_64-linux aarch64-linux
 endef
-demo test soak fuzz: export NIX_CONFIG := $(NIX_SETTINGS)
+demo test stable soak fuzz bench golden: export NIX_CONFIG := $(NIX_SETTINGS)
 
 .PHONY: help
 help: ## show this help
@@ -58,6 +58,11 @@ fuzz: packages tools ## every fuzz target for FUZZTIME (20s); what fails is kept
 	    echo "== $$package $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$package; \
 	  done; done
 
+.PHONY: bench
+bench: packages tools ## measure this machine and write docs/performance.md; some minutes
+	@tools/packages.sh awscli:aws
+	cd tools/bench && go run . "$(CURDIR)/docs/performance.md"
+
 .PHONY: lint
 lint: $(BIN)/golangci-lint ## the linter, and the layers that it holds
 	$(BIN)/golangci-lint run ./...
@@ -80,6 +85,7 @@ cross: ## both programs for every platform that they run on, in .cache/dist
 .PHONY: golden
 golden: packages tools schemas ## write the golden files anew
 	go test ./nixos -update
+	go test -run '^TestProgramsConsistOf$$' ./cmd/e2e -update
 
 .PHONY: schemas
 schemas: ## write the JSON Schemas of the documents anew

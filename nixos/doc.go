@@ -4,4 +4,6 @@
 //
 // Words: a toplevel is the store path of a built system. Its program
 // bin/switch-to-configuration is called stc here.
+//
+// Package host uses the roles, packages local and nixfake fulfil them.
 package nixos

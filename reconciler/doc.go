@@ -7,4 +7,7 @@
 // with its Result and with the class of its error: a plain error is transient
 // and tried again with growing delays, Wait says when to look again, Terminal
 // that only an event helps.
+//
+// Package host uses it, and whoever else has something to reconcile. It imports
+// nothing of ours.
 package reconciler

@@ -4,4 +4,6 @@
 //
 // It moves bytes and knows no kinds of documents; package document does. The
 // drivers are s3, file and mem; storetest is the contract that all of them pass.
+//
+// Whoever needs a store is handed one; only cmd names drivers.
 package store

@@ -5,4 +5,6 @@
 // invalid value of a file is told at once, with file, line, field path and the
 // nearest name that exists. Hosts decode leniently what machines wrote. The
 // encoder is stable: the same object gives the same bytes.
+//
+// Whoever reads or writes documents uses it; it imports only apis. YAML is its alone.
 package codec

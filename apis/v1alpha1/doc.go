@@ -6,4 +6,6 @@
 // Values of these types say what a document says; a field that is absent stays
 // absent (nil or empty) until WithDefaults fills it in, so that an explicit
 // zero is never mistaken for "unset". Decoding and encoding is package codec's.
+//
+// Every package that knows kinds may use it; it imports only apis.
 package v1alpha1

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -107,6 +108,31 @@ func copyModule(t *testing.T, dir string) {
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// Every package has a doc.go that says what it is for and who may use it.
+func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}} {{.Name}} {{len .GoFiles}}", "../../...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := regexp.MustCompile(`\b(uses?|imports?|is handed|names it|for tests|nothing but tests)\b`)
+	for line := range strings.Lines(string(out)) {
+		words := strings.Fields(line)
+		if words[2] == "0" {
+			continue // tests alone
+		}
+		doc, err := os.ReadFile(filepath.Join(words[0], "doc.go"))
+		text := string(doc)
+		says := strings.HasPrefix(text, "// Package "+words[1]+" ") && users.MatchString(text)
+		if words[1] == "main" {
+			says = strings.HasPrefix(text, "// Command ")
+		}
+		if err != nil || !says {
+			t.Errorf("%s: %v, doc.go says\n%s", words[0], err, text)
 		}
 	}
 }

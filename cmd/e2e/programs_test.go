@@ -4,12 +4,18 @@ import (
 	"bytes"
 	"context"
 	"debug/elf"
+	"flag"
+	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // maxReconciler is the greatest size of the stripped agent in bytes: it is on
@@ -35,6 +41,49 @@ func TestAgentIsSmallAndStatic(t *testing.T) {
 	libraries, err := program.ImportedLibraries()
 	if err != nil || len(libraries) != 0 {
 		t.Errorf("it is linked to %v, %v", libraries, err)
+	}
+}
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// What each program consists of is a decision: its size to a tenth of a MB, and
+// the modules that are in it.
+func TestProgramsConsistOf(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"npcnix", "npcnix-reconciler"} {
+		info, err := os.Stat(filepath.Join(bin, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "../"+name)
+		list.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+		out, err := list.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		modules := slices.Compact(slices.Sorted(slices.Values(strings.Fields(string(out)))))
+		golden := filepath.Join("testdata", name+".golden")
+		if *update {
+			text := fmt.Sprintf("%.1f MB, static and stripped\n%s\n", float64(info.Size())/1e6, strings.Join(modules, "\n"))
+			if err := os.WriteFile(golden, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		data, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first, rest, _ := strings.Cut(strings.TrimSpace(string(data)), "\n")
+		var size float64
+		if _, err := fmt.Sscanf(first, "%f MB", &size); err != nil {
+			t.Fatal(err)
+		}
+		if now := float64(info.Size()) / 1e6; math.Abs(now-size) > 0.2 { // the compiler's version is worth a tenth
+			t.Errorf("%s has %.1f MB, it had %.1f; make golden if that is worth it", name, now, size)
+		}
+		if diff := cmp.Diff(strings.Split(rest, "\n"), modules); diff != "" {
+			t.Errorf("%s consists of other modules; make golden if that is meant:\n%s", name, diff)
+		}
 	}
 }
 

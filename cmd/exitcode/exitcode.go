@@ -1,4 +1,3 @@
-// Package exitcode holds the exit codes of both programs: scripts rely on them.
 package exitcode
 
 // Exit codes of npcnix.

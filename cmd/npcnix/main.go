@@ -1,4 +1,3 @@
-// Command npcnix publishes configurations, declares hosts, and shows the fleet.
 package main
 
 import (

@@ -1,5 +1,3 @@
-// Package storeurl opens the store that a URL names. It is where the concrete
-// drivers are chosen.
 package storeurl
 
 import (

@@ -1,4 +1,3 @@
-// Package version says which build this is, from what the Go tool recorded.
 package version
 
 import (

@@ -1,5 +1,3 @@
-// Package local is the machine it runs on: the roles of package nixos over the
-// real commands, nix, nix-env and switch-to-configuration.
 package local
 
 import (

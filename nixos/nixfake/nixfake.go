@@ -1,6 +1,3 @@
-// Package nixfake is a machine in memory, for tests and simulations. It keeps
-// the contract of package nixostest, follows a script where one is given, and
-// journals the calls that change something.
 package nixfake
 
 import (

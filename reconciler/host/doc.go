@@ -5,4 +5,6 @@
 // What the host must remember is in one journal file, replaced before each act;
 // what it says of itself is in its HostStatus. It is used by the agent through
 // package reconciler's loop, and by a single pass for --once.
+//
+// Only cmd uses it.
 package host

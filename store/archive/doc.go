@@ -5,4 +5,6 @@
 // owners, and only two modes. Every archive has two names: the digest of its
 // bytes, and the NAR hash of its tree, which is what `nix hash path` prints
 // and what does not change with the compressor.
+//
+// Package host and the operators' verbs use it.
 package archive

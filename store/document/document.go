@@ -1,5 +1,3 @@
-// Package document reads and writes typed documents in a store: it is the one
-// place that knows both keys and kinds.
 package document
 
 import (

@@ -1,6 +1,3 @@
-// Package s3 is a store in an S3 bucket, Amazon's or a look-alike's. Regions,
-// endpoints and credentials come from the SDK's own chain, except for what the
-// store URL names.
 package s3
 
 import (

@@ -1,5 +1,3 @@
-// Package s3test runs a real S3 server, versitygw, for tests. It is no part of
-// the product.
 package s3test
 
 import (

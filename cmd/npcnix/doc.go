@@ -1,0 +1,2 @@
+// Command npcnix publishes configurations, declares hosts, and shows the fleet.
+package main
