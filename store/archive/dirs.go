@@ -16,6 +16,25 @@ type dirs struct {
 	path  string
 	names []string
 	open  []*os.Root
+	// file is the directory's own handle, once it is needed.
+	file *os.File
+}
+
+// handle returns the directory that was used last as a file.
+func (d *dirs) handle() (_ *os.File, err error) {
+	if d.file == nil {
+		d.file, err = d.last().Open(".")
+	}
+	return d.file, err //nolint:wrapcheck // names the path
+}
+
+// closeHandle closes what handle opened.
+func (d *dirs) closeHandle() (err error) {
+	if d.file != nil {
+		err = d.file.Close()
+		d.file = nil
+	}
+	return err //nolint:wrapcheck // names the path
 }
 
 // at returns the directory of that path below root, which stays open until
@@ -29,7 +48,7 @@ func (d *dirs) at(dir string) (*os.Root, error) {
 	for same < min(len(names), len(d.names)) && names[same] == d.names[same] {
 		same++
 	}
-	if err := d.up(same); err != nil {
+	if err := errors.Join(d.closeHandle(), d.up(same)); err != nil {
 		return nil, err
 	}
 	for _, name := range names[same:] {
@@ -60,7 +79,7 @@ func (d *dirs) up(n int) (err error) {
 	return err
 }
 
-func (d *dirs) close() error { return d.up(0) }
+func (d *dirs) close() error { return errors.Join(d.closeHandle(), d.up(0)) }
 
 // segments returns the names of a clean relative path; "." has none.
 func segments(p string) []string {

@@ -1,7 +1,5 @@
 package archive
 
-import "io"
-
 // narStream hashes a tree while it is unpacked, if its entries come in the
 // order of the NAR format: depth first, sorted by name. This package's own
 // archives do; of others the tree is hashed once it is there.
@@ -64,33 +62,33 @@ func (s *narStream) leave() {
 	s.names, s.last = s.names[:len(s.names)-1], s.last[:len(s.last)-1]
 }
 
-func (s *narStream) directory(p string) {
-	if !s.enter(p) {
+// add hashes what a task makes.
+func (s *narStream) add(t task) {
+	switch {
+	case t.kind == kindFile && !t.first:
+		s.content(t)
+	case !s.enter(t.path):
+	case t.kind == kindDir:
+		_, name := split(t.path)
+		s.nar.directory()
+		s.path, s.names, s.last = t.path, append(s.names, name), append(s.last, "")
+	case t.kind == kindLink:
+		s.nar.symlink(t.target)
+		s.nar.endEntry()
+	case t.kind == kindFile:
+		s.nar.file(t.mode == modeProgram, t.size)
+		s.content(t)
+	}
+}
+
+// content hashes a chunk of a file, and ends the file with its last.
+func (s *narStream) content(t task) {
+	if s.disordered {
 		return
 	}
-	_, name := split(p)
-	s.nar.directory()
-	s.path, s.names, s.last = p, append(s.names, name), append(s.last, "")
-}
-
-func (s *narStream) symlink(p, target string) {
-	if s.enter(p) {
-		s.nar.symlink(target)
-		s.nar.endEntry()
-	}
-}
-
-// file begins a file of that size and returns where its content goes, or nil.
-func (s *narStream) file(p string, executable bool, size int64) io.Writer {
-	if !s.enter(p) {
-		return nil
-	}
-	return s.nar.file(executable, size)
-}
-
-func (s *narStream) endFile(size int64) {
-	if !s.disordered {
-		s.nar.endFile(size)
+	_, _ = s.nar.h.Write(t.data) // a hash never fails
+	if !t.more {
+		s.nar.endFile(t.size)
 		s.nar.endEntry()
 	}
 }

@@ -26,6 +26,9 @@ const window = 8 << 20
 // The bytes do not depend on it, nor on how many processors there are.
 const concurrency = 2
 
+// bufferSize is how much of a file is copied at a time, in bytes.
+const bufferSize = 64 << 10
+
 // Modes of packed entries.
 const (
 	modeFile    = 0o644

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"errors"
-	"maps"
 	"os"
 	"slices"
 
@@ -11,25 +10,14 @@ import (
 
 // fixTimes gives the directories and symlinks their modification time; files
 // have it. A directory's is set after whatever is below it, and the root's last.
-func (u *unpacker) fixTimes() error {
-	times, err := unix.TimeToTimespec(u.modified)
-	if err != nil {
-		return err //nolint:wrapcheck // wrapped by the caller
-	}
-	both := []unix.Timespec{times, times}
+func (u *unpacker) fixTimes(root *os.Root, times []unix.Timespec) error {
 	links := map[string][]string{}
 	for _, l := range u.links {
 		dir, name := split(l.name)
 		links[dir] = append(links[dir], name)
 	}
-	dirs := []string{"."}
-	for _, p := range slices.Sorted(maps.Keys(u.kinds)) {
-		if kind := u.kinds[p]; kind == kindDir || kind == kindImplied {
-			dirs = append(dirs, p)
-		}
-	}
-	for _, dir := range slices.Backward(dirs) { // a path sorts before those below it
-		if err := setTimes(u.root, dir, append(links[dir], "."), both); err != nil {
+	for _, dir := range slices.Backward(u.dirs) { // parents were made before what is below them
+		if err := setTimes(root, dir, append(links[dir], "."), times); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
 )
 
 // ErrInvalid is returned, with the reason, for archives that are not what
@@ -48,9 +49,6 @@ func (l Limits) Small() Limits {
 // and the global one that git archive writes.
 const maxOtherHeaders = 16
 
-// bufferSize is how much of a file is copied at a time, in bytes.
-const bufferSize = 64 << 10
-
 // maxPadding is what may stand behind a tar's end marker, all zero.
 const maxPadding = 1 << 20
 
@@ -59,29 +57,32 @@ const maxPadding = 1 << 20
 // modification time modified. An archive that breaks the rules is refused with
 // ErrInvalid; what was unpacked until then stays for the caller to remove.
 func Unpack(ctx context.Context, r io.Reader, root *os.Root, modified time.Time, limits Limits) (narHash string, err error) {
-	decoder, err := zstd.NewReader(newOneFrame(&cancellable{ctx: ctx, r: r}), zstd.WithDecoderMaxWindow(limits.Window), zstd.WithDecoderLowmem(true))
+	decoder, err := zstd.NewReader(newOneFrame(&cancellable{ctx: ctx, r: r}),
+		zstd.WithDecoderMaxWindow(limits.Window), zstd.WithDecoderLowmem(true), zstd.WithDecoderConcurrency(1)) // the planter has the other processors
 	if err != nil {
 		return "", fmt.Errorf("unpack: %w", err)
 	}
 	defer decoder.Close()
-	u := unpacker{
-		root: root, dirs: dirs{root: root}, limits: limits, modified: modified, nar: newNarStream(),
-		kinds: map[string]byte{}, buffer: make([]byte, bufferSize), modes: map[fs.FileMode]bool{},
+	times, err := unix.TimeToTimespec(modified)
+	if err != nil {
+		return "", fmt.Errorf("unpack: %w", err)
 	}
+	both := []unix.Timespec{times, times}
+	u := unpacker{planter: newPlanter(root, both), limits: limits, kinds: map[string]byte{}, dirs: []string{"."}}
 	err = u.entries(tar.NewReader(decoder))
 	if err == nil {
 		err = onlyZeros(decoder)
 	}
-	if err = errors.Join(err, u.dirs.close()); err != nil {
+	if err = errors.Join(err, u.planter.close()); err != nil {
 		return "", errors.Join(context.Cause(ctx), err)
 	}
-	if err := u.checkLinks(); err != nil {
+	if err := u.checkLinks(root); err != nil {
 		return "", err
 	}
-	if err := u.fixTimes(); err != nil {
+	if err := u.fixTimes(root, both); err != nil {
 		return "", fmt.Errorf("unpack: set modification times: %w", err)
 	}
-	if hash, ok := u.nar.hash(); ok {
+	if hash, ok := u.planter.nar.hash(); ok {
 		return hash, nil
 	}
 	return NarHash(root)
@@ -134,18 +135,13 @@ const (
 )
 
 type unpacker struct {
-	root     *os.Root
-	dirs     dirs
+	planter  *planter
 	limits   Limits
-	modified time.Time
-	nar      *narStream
-	buffer   []byte
 	kinds    map[string]byte // of each path that was unpacked
+	dirs     []string        // in the order in which they were made, the root first
 	links    []link
 	unpacked int64
 	headers  int // of whatever kind
-	// modes says of each mode whether the umask lets it be.
-	modes map[fs.FileMode]bool
 }
 
 type link struct{ name, target string }
@@ -166,7 +162,7 @@ func (u *unpacker) entries(r *tar.Reader) error {
 		if header.Typeflag == tar.TypeXGlobalHeader {
 			continue // git archive writes one
 		}
-		if err := u.entry(header, r); err != nil {
+		if err := errors.Join(u.entry(header, r), u.planter.err()); err != nil {
 			return err
 		}
 	}
@@ -257,15 +253,8 @@ func (u *unpacker) directory(p string, kind byte) error {
 	if err := u.add(p, kind); err != nil || exists {
 		return err
 	}
-	at, name := split(p)
-	dir, err := u.dirs.at(at)
-	if err == nil {
-		err = dir.Mkdir(name, modeProgram)
-	}
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	u.nar.directory(p)
+	u.dirs = append(u.dirs, p)
+	u.planter.todo <- task{kind: kindDir, path: p}
 	return nil
 }
 
@@ -281,77 +270,19 @@ func (u *unpacker) file(p string, h *tar.Header, r io.Reader) error {
 	if h.Mode&0o100 != 0 {
 		mode = modeProgram
 	}
-	at, name := split(p)
-	dir, err := u.dirs.at(at)
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	body := &bodyReader{r: r}
-	err = u.write(dir, name, mode, body, u.nar.file(p, mode == modeProgram, h.Size))
-	switch {
-	case body.err != nil:
-		return refuse("%q: %v", p, body.err)
-	case err != nil:
-		return fmt.Errorf("unpack %s: %w", p, err)
-	}
-	u.nar.endFile(h.Size)
-	return nil
-}
-
-// write writes a file that is not there yet, and to hash, unless that is nil.
-func (u *unpacker) write(dir *os.Root, name string, mode fs.FileMode, body io.Reader, hash io.Writer) (err error) {
-	f, err := dir.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
-	if err != nil {
-		return err //nolint:wrapcheck // wrapped by the caller
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	if err := u.chmod(f, mode); err != nil {
-		return err
-	}
-	var to io.Writer = writerOnly{f}
-	if hash != nil {
-		to = io.MultiWriter(to, hash)
-	}
-	if _, err := io.CopyBuffer(to, body, u.buffer); err != nil {
-		return err //nolint:wrapcheck // wrapped by the caller
-	}
-	return dir.Chtimes(name, u.modified, u.modified) //nolint:wrapcheck // wrapped by the caller
-}
-
-// writerOnly hides that a file can copy by itself, into a buffer of its own
-// each time.
-type writerOnly struct{ io.Writer }
-
-// chmod gives a new file its mode where the umask took something away. Whether
-// it does is seen at the first file of a mode.
-func (u *unpacker) chmod(f *os.File, mode fs.FileMode) error {
-	kept, known := u.modes[mode]
-	if !known {
-		info, err := f.Stat()
+	t := task{kind: kindFile, path: p, mode: mode, size: h.Size, first: true, more: true}
+	for left := h.Size; t.more; t.first = false {
+		chunk := <-u.planter.free
+		n, err := io.ReadFull(r, chunk[:min(left, chunkSize)])
 		if err != nil {
-			return err //nolint:wrapcheck // wrapped by the caller
+			u.planter.free <- chunk
+			return refuse("%q: %v", p, err)
 		}
-		kept = info.Mode().Perm() == mode
-		u.modes[mode] = kept
+		left -= int64(n)
+		t.data, t.more = chunk[:n], left > 0
+		u.planter.todo <- t
 	}
-	if kept {
-		return nil
-	}
-	return f.Chmod(mode) //nolint:wrapcheck // wrapped by the caller
-}
-
-// bodyReader tells a fault of the archive from one of the disk.
-type bodyReader struct {
-	r   io.Reader
-	err error
-}
-
-func (b *bodyReader) Read(p []byte) (int, error) {
-	n, err := b.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.err = err
-	}
-	return n, err //nolint:wrapcheck // io.Copy compares with io.EOF
+	return nil
 }
 
 func (u *unpacker) symlink(name, target string) error {
@@ -365,23 +296,15 @@ func (u *unpacker) symlink(name, target string) error {
 	if target == "" || path.IsAbs(target) || !fs.ValidPath(path.Join(path.Dir(name), target)) {
 		return refuse("%q is a symlink to %q, outside of the tree", name, target)
 	}
-	at, base := split(name)
-	dir, err := u.dirs.at(at)
-	if err == nil {
-		err = dir.Symlink(target, base)
-	}
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	u.nar.symlink(name, target)
+	u.planter.todo <- task{kind: kindLink, path: name, target: target}
 	return nil
 }
 
 // checkLinks follows every link once all are there: each can stay inside by
 // itself and leave together with others.
-func (u *unpacker) checkLinks() error {
+func (u *unpacker) checkLinks(root *os.Root) error {
 	for _, l := range u.links {
-		if err := checkLink(u.root, l.name, l.target); err != nil {
+		if err := checkLink(root, l.name, l.target); err != nil {
 			return refuse("%v", err)
 		}
 	}

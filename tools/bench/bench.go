@@ -51,7 +51,7 @@ func newBench(ctx context.Context) (*bench, error) {
 	if b.server, err = s3test.Start(ctx); err != nil {
 		return nil, err
 	}
-	b.env = append(append(os.Environ(), b.server.Env()...), "AWS_REGION="+s3test.Region, "HOME="+dir, "AWS_EC2_METADATA_DISABLED=true")
+	b.env = append(append(os.Environ(), b.server.Env()...), "AWS_REGION="+s3test.Region, "AWS_DEFAULT_REGION="+s3test.Region, "HOME="+dir, "AWS_EC2_METADATA_DISABLED=true")
 	return b, b.server.NewBucket(ctx, bucket)
 }
 
