@@ -215,3 +215,25 @@ func TestFreshETagsOfEqualBytesAreNoChange(t *testing.T) {
 	}
 	w.wantCalls("build", "test", "profile", "boot")
 }
+
+// An ETag comes back when bytes do: what happened in between was not seen, and
+// what was seen in between is undone.
+func TestETagThatComesBack(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	other := strings.Replace(hostSpec, "spec:\n", "spec:\n  suspend: {reason: INC-42}\n", 1)
+	w.put("hosts/web.yaml", other)
+	w.put("hosts/web.yaml", hostSpec)
+	w.store.Forget()
+	w.pass()
+	if n := w.store.Count(fault.Put); n != 0 {
+		t.Errorf("%d statuses for what was not seen", n)
+	}
+	w.put("hosts/web.yaml", other)
+	w.pass()
+	w.want("Suspended", meta.True, "Suspended", "INC-42")
+	w.put("hosts/web.yaml", hostSpec)
+	w.pass()
+	w.want("Suspended", meta.False, "Accepted", "")
+	w.want("Ready", meta.True, "UpToDate", "")
+}

@@ -144,7 +144,7 @@ func machine(ctx context.Context, b *bench) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		line, _, _ := strings.Cut(strings.TrimSpace(out), "\n")
+		line, _, _ := strings.Cut(strings.Trim(out, "*\n "), "\n")
 		versions = append(versions, line)
 	}
 	return fmt.Sprintf(`# Performance
