@@ -12,9 +12,9 @@ import (
 // member is a process of a family, told from a later one of the same pid by
 // its start time.
 type member struct {
-	pid, parent int
-	started     string
-	zombie      bool
+	pid, parent, session int
+	started              string
+	zombie               bool
 }
 
 // table holds the processes of one moment by their parents.
@@ -46,7 +46,7 @@ func (t table) below(pid int) []member {
 // descendants returns the processes below pid as they are now.
 func descendants(pid int) []member { return processes().below(pid) }
 
-// readStat reads fields 1, 3, 4 and 22 of /proc/<pid>/stat, see proc(5). The
+// readStat reads fields 1, 3, 4, 6 and 22 of /proc/<pid>/stat, see proc(5). The
 // program's name, in parentheses, may hold anything.
 func readStat(path string) (member, bool) {
 	data, err := os.ReadFile(path)
@@ -60,7 +60,11 @@ func readStat(path string) (member, bool) {
 		return member{}, false
 	}
 	parent, err := strconv.Atoi(string(fields[1]))
-	return member{pid: pid, parent: parent, started: string(fields[19]), zombie: fields[0][0] == 'Z'}, err == nil
+	if err != nil {
+		return member{}, false
+	}
+	session, err := strconv.Atoi(string(fields[3]))
+	return member{pid: pid, parent: parent, session: session, started: string(fields[19]), zombie: fields[0][0] == 'Z'}, err == nil
 }
 
 // now returns the process as it is now; ok is false if it is gone.

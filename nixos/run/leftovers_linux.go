@@ -3,6 +3,7 @@ package run
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"sync"
 	"syscall"
@@ -28,8 +29,7 @@ var orphans struct { //nolint:gochecknoglobals // a process has one kernel, whic
 
 // AdoptOrphans makes this process the parent of what its commands leave
 // behind, instead of init: so nothing gets away by ending its parent, and
-// whatever a command leaves is ended with it. It is for programs whose every
-// child is started by this package.
+// whatever a command leaves is ended with it.
 func AdoptOrphans() error {
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("adopt orphans: %w", err)
@@ -40,16 +40,21 @@ func AdoptOrphans() error {
 	return nil
 }
 
-// started and ended tell commands from orphans.
-func started(pid int) {
+// launch starts a command, which is no orphan from its first moment on.
+func launch(cmd *exec.Cmd) error {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
+	if err := cmd.Start(); err != nil {
+		return err //nolint:wrapcheck // wrapped by the caller
+	}
 	if orphans.started == nil {
 		orphans.started = map[int]bool{}
 	}
-	orphans.started[pid] = true
+	orphans.started[cmd.Process.Pid] = true
+	return nil
 }
 
+// ended says that a command was waited for.
 func ended(pid int) {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
@@ -71,16 +76,22 @@ func family() map[Identity]bool {
 	return all
 }
 
-// newOrphans returns the orphans that are not in before, with what is below them.
+// newOrphans returns the orphans that are not in before, with what is below
+// them. What is of this process's own session was started by something else
+// than this package, such as the AWS SDK's credential_process.
 func newOrphans(before map[Identity]bool) (list []member) {
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
 	if before == nil {
 		return nil
 	}
+	own, err := unix.Getsid(0)
+	if err != nil {
+		return nil
+	}
 	now := processes()
 	for _, m := range now[os.Getpid()] {
-		if !orphans.started[m.pid] && !before[m.identity()] {
+		if m.session != own && !orphans.started[m.pid] && !before[m.identity()] {
 			list = append(append(list, m), now.below(m.pid)...)
 		}
 	}

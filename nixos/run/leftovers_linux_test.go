@@ -98,6 +98,29 @@ func TestNothingIsLeftRunning(t *testing.T) { //nolint:paralleltest // one after
 			}
 		})
 	}
+	t.Run("is not what something else started", func(t *testing.T) { // such as the SDK's credential_process
+		other := exec.CommandContext(t.Context(), "/bin/sh", "-c", "exec sleep 600")
+		started := make(chan error)
+		go func() {
+			started <- other.Start()
+		}()
+		if _, err := run.Run(t.Context(), sh("sleep 0.2")); err != nil {
+			t.Error(err)
+		}
+		if err := <-started; err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Run(t.Context(), sh("exit 0")); err != nil {
+			t.Error(err)
+		}
+		if err := other.Process.Signal(syscall.Signal(0)); err != nil {
+			t.Errorf("it was ended: %v", err)
+		}
+		if err := other.Process.Kill(); err != nil {
+			t.Error(err)
+		}
+		_ = other.Wait() // it was killed
+	})
 	t.Run("may leave something", func(t *testing.T) {
 		cmd := sh(`setsid sleep 600 >/dev/null 2>&1 & echo $!`)
 		cmd.Leave = true

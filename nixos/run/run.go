@@ -111,11 +111,10 @@ func Start(c Command) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
 	p.before = family()
-	if err := p.cmd.Start(); err != nil {
+	if err := launch(p.cmd); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", c.Path, err), pipes.close())
 	}
 	pid := p.cmd.Process.Pid
-	started(pid)
 	pipes.drain()
 	go func() {
 		p.err = p.cmd.Wait()

@@ -23,7 +23,7 @@ func (r *Reconciler) loadMachineID() (string, error) {
 	if id := bytes.TrimSpace(data); err == nil && len(id) == 32 {
 		return hashID(id), nil
 	}
-	own := filepath.Join(r.opts.StateDir, "machine-id")
+	own := r.ownMachineID()
 	data, err = readState(own)
 	data = bytes.TrimSpace(data)
 	if err == nil && len(data) != len(rand.Text()) {
@@ -45,6 +45,8 @@ func (r *Reconciler) loadMachineID() (string, error) {
 	}
 	return hashID([]byte(id)), nil
 }
+
+func (r *Reconciler) ownMachineID() string { return filepath.Join(r.opts.StateDir, "machine-id") }
 
 func hashID(id []byte) string {
 	mac := hmac.New(sha256.New, []byte(machineIDKey))

@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
@@ -84,18 +82,20 @@ func (r *Reconciler) setAside(path string, why error) error {
 	return nil
 }
 
-// removeTemporaries removes what killed agents were writing.
-func removeTemporaries(dirs ...string) error {
-	for _, dir := range dirs {
-		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// removeTemporaries removes what killed agents were writing in place of the
+// files: renameio names it after them, with a dot before and digits behind.
+// Nothing else is touched, wherever the state directory was said to be.
+func removeTemporaries(files ...string) error {
+	for _, file := range files {
+		left, err := filepath.Glob(filepath.Join(filepath.Dir(file), "."+filepath.Base(file)+"[0-9]*"))
+		if err != nil {
 			return fmt.Errorf("look for temporary files: %w", err)
 		}
-		for _, e := range entries {
-			if !strings.HasPrefix(e.Name(), ".") || !e.Type().IsRegular() {
+		for _, path := range left {
+			if info, err := os.Lstat(path); err != nil || !info.Mode().IsRegular() {
 				continue
 			}
-			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			if err := os.Remove(path); err != nil {
 				return fmt.Errorf("remove temporary file: %w", err)
 			}
 		}
