@@ -93,6 +93,8 @@ func TestDecisions(t *testing.T) {
 				fail("acts without a declaration")
 			case in.Suspended != nil:
 				fail("acts while suspended")
+			case in.StoreProblem != nil:
+				fail("acts by documents that may be old")
 			case d.Ready || d.Stalled || d.Waiting:
 				fail("acts and says that it does not")
 			case f != nil && (f.Class == plan.BuildClass || f.Class == plan.ActivationClass) && in.Attempts >= 5:
@@ -106,7 +108,7 @@ func TestDecisions(t *testing.T) {
 			}
 		}
 		if d.Ready && (in.Desired == "" || !in.Machine.Runs(in.Desired) || in.Unproven == in.Desired || in.Machine.Profile != in.Desired ||
-			in.SpecProblem != nil || in.Degraded != "" ||
+			in.SpecProblem != nil || in.StoreProblem != nil || in.Degraded != "" ||
 			(in.Machine.BootDefault != in.Desired && in.Machine.BootDefault != nixos.Unknown)) {
 			fail("Ready lies")
 		}
@@ -115,6 +117,12 @@ func TestDecisions(t *testing.T) {
 		}
 		if d.Action == plan.Commit && (!in.Machine.Runs(in.Desired) || in.Unproven == in.Desired) {
 			fail("commits what does not run")
+		}
+		// It looks again at a time, waits for a change, or for a document that
+		// each look asks for.
+		asked := in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil
+		if !acts && d.NextAt.IsZero() && !d.Ready && !d.Stalled && !d.Waiting && !asked {
+			fail("neither looks again nor waits for a change")
 		}
 		if !d.NextAt.IsZero() && !in.Attempted && !in.Asked && !d.NextAt.After(in.Now) {
 			fail("waits for the past")
