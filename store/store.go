@@ -18,8 +18,12 @@ var (
 	// ErrConflict: the object is not what the precondition asks for. After a
 	// lost reply that can be one's own success: read back and compare.
 	ErrConflict = errors.New("conflict")
-	// ErrAccessDenied: the credentials do not allow it, or are wrong.
+	// ErrAccessDenied: the credentials do not allow it. A missing key may be
+	// told so to a caller that may not list.
 	ErrAccessDenied = errors.New("access denied")
+	// ErrUnauthorized: the credentials are not valid: unknown, expired, revoked,
+	// or the clock is too wrong to sign with.
+	ErrUnauthorized = errors.New("credentials are not valid")
 	// ErrBucketNotFound: the bucket, or the directory, does not exist.
 	ErrBucketNotFound = errors.New("bucket not found")
 	// ErrInvalidKey: no driver can store that key, or not beside those there are.

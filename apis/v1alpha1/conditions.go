@@ -60,7 +60,7 @@ const (
 	ReasonDuplicateHost = "DuplicateHost"
 	// ReasonJournalTooNew: a newer agent left a journal that this one must not touch.
 	ReasonJournalTooNew = "JournalTooNew"
-	// ReasonJournalLost: the journal could not be used and was set aside; earlier attempts are not known any more.
+	// ReasonJournalLost: the journal could not be used, or is gone; earlier attempts are not known any more.
 	ReasonJournalLost = "JournalLost"
 
 	// ReasonSpecNotFound: there is no HostSpec for this host; it keeps what it runs.
@@ -96,7 +96,7 @@ const (
 	ReasonRootNotSupported = "RootNotSupported"
 	// ReasonActivationFailed: switching to the new system failed.
 	ReasonActivationFailed = "ActivationFailed"
-	// ReasonInterrupted: the agent ended in the middle of a switch.
+	// ReasonInterrupted: the agent ended in the middle of an attempt, or a newer generation took its place.
 	ReasonInterrupted = "Interrupted"
 	// ReasonBootLoaderFailed: the new system runs, but could not be made the boot default.
 	ReasonBootLoaderFailed = "BootLoaderFailed"

@@ -319,7 +319,7 @@ func badDays() map[string]badDay {
 					s.npcnix(1, "--store", server.URL("guarded", ""), "get", "hosts"),
 					s.npcnix(1, "--store", server.URL("guarded", ""), "push", "flake", "--remote", "prod"),
 				} {
-					wantStderr(s, out, "access denied")
+					wantStderr(s, out, "credentials are not valid")
 					if strings.Contains(out.stderr, "wrong-secret-value") {
 						s.t.Errorf("the secret is printed: %s", out.stderr)
 					}

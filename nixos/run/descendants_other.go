@@ -11,6 +11,8 @@ func descendants(int) []member { return nil }
 
 func launch(cmd *exec.Cmd) error { return cmd.Start() } //nolint:wrapcheck // wrapped by the caller
 
+func leave(int) error { return nil }
+
 func ended(int) {}
 
 func family() map[Identity]bool { return nil }

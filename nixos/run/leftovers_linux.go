@@ -23,6 +23,9 @@ const (
 var orphans struct { //nolint:gochecknoglobals // a process has one kernel, which gives orphans to it
 	mu      sync.Mutex
 	adopted bool
+	// leaving counts the commands under way that may leave something: what
+	// they orphan is init's, so that no other command is taken for its parent.
+	leaving int
 	// started are the processes that Start started and nobody has waited for.
 	started map[int]bool
 }
@@ -31,13 +34,33 @@ var orphans struct { //nolint:gochecknoglobals // a process has one kernel, whic
 // behind, instead of init: so nothing gets away by ending its parent, and
 // whatever a command leaves is ended with it.
 func AdoptOrphans() error {
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("adopt orphans: %w", err)
-	}
 	orphans.mu.Lock()
 	defer orphans.mu.Unlock()
 	orphans.adopted = true
+	return adopt()
+}
+
+// adopt tells the kernel whose orphans are. The caller holds the lock.
+func adopt() error {
+	if !orphans.adopted {
+		return nil
+	}
+	var ours uintptr
+	if orphans.leaving == 0 {
+		ours = 1
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, ours, 0, 0, 0); err != nil {
+		return fmt.Errorf("adopt orphans: %w", err)
+	}
 	return nil
+}
+
+// leave counts a command that may leave something; -1 when it is over.
+func leave(n int) error {
+	orphans.mu.Lock()
+	defer orphans.mu.Unlock()
+	orphans.leaving += n
+	return adopt()
 }
 
 // launch starts a command, which is no orphan from its first moment on.
@@ -91,6 +114,10 @@ func newOrphans(before map[Identity]bool) (list []member) {
 	}
 	now := processes()
 	for _, m := range now[os.Getpid()] {
+		if m.zombie && m.session != own && !orphans.started[m.pid] {
+			_, _ = syscall.Wait4(m.pid, nil, syscall.WNOHANG, nil) // init would have reaped it
+			continue
+		}
 		if m.session != own && !orphans.started[m.pid] && !before[m.identity()] {
 			list = append(append(list, m), now.below(m.pid)...)
 		}

@@ -121,6 +121,20 @@ func TestNothingIsLeftRunning(t *testing.T) { //nolint:paralleltest // one after
 		}
 		_ = other.Wait() // it was killed
 	})
+	t.Run("leaves a daemon that starts workers", func(t *testing.T) { // as an activation script may
+		log := filepath.Join(t.TempDir(), "log")
+		cmd := sh(`setsid sh -c 'sleep 0.3; setsid sh -c "sleep 0.5; echo done > $L" & exit' >/dev/null 2>&1 &`)
+		cmd.Leave, cmd.Env = true, append(cmd.Env, "L="+log)
+		if _, err := run.Run(t.Context(), cmd); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := run.Run(t.Context(), sh("sleep 1.5")); err != nil { // the worker loses its parent meanwhile
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(log); err != nil || string(data) != "done\n" {
+			t.Errorf("the worker was ended: %q %v", data, err)
+		}
+	})
 	t.Run("may leave something", func(t *testing.T) {
 		cmd := sh(`setsid sleep 600 >/dev/null 2>&1 & echo $!`)
 		cmd.Leave = true

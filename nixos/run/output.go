@@ -39,6 +39,15 @@ func (h *head) overflow() <-chan struct{} {
 	return h.channel()
 }
 
+func (h *head) overflowed() bool {
+	select {
+	case <-h.overflow():
+		return true
+	default:
+		return false
+	}
+}
+
 func (h *head) bytes() []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()

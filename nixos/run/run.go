@@ -110,8 +110,16 @@ func Start(c Command) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
+	if c.Leave {
+		if err := leave(1); err != nil {
+			return nil, errors.Join(fmt.Errorf("start %s: %w", c.Path, err), pipes.close())
+		}
+	}
 	p.before = family()
 	if err := launch(p.cmd); err != nil {
+		if c.Leave {
+			err = errors.Join(err, leave(-1))
+		}
 		return nil, errors.Join(fmt.Errorf("start %s: %w", c.Path, err), pipes.close())
 	}
 	pid := p.cmd.Process.Pid
@@ -119,7 +127,9 @@ func Start(c Command) (*Process, error) {
 	go func() {
 		p.err = p.cmd.Wait()
 		ended(pid)
-		if !c.Leave {
+		if c.Leave {
+			p.err = errors.Join(p.err, leave(-1))
+		} else {
 			sweep(nil, p.before)
 		}
 		pipes.finish(pipeDelay)
@@ -166,6 +176,9 @@ func (p *Process) Wait(ctx context.Context) (Result, error) {
 	case <-p.stdout.overflow():
 		why = ErrOutput
 	}
+	if why == nil && p.stdout.overflowed() { // it ended while it printed too much
+		why = ErrOutput
+	}
 	if why != nil {
 		p.stop()
 		return p.result(), fmt.Errorf("%s: %w", p.name, why)
@@ -178,6 +191,9 @@ func (p *Process) Wait(ctx context.Context) (Result, error) {
 }
 
 func (p *Process) result() Result {
+	if p.cmd.ProcessState == nil { // it could not even be waited for
+		return Result{ExitCode: -1, Stdout: p.stdout.bytes(), Stderr: p.stderr.bytes()}
+	}
 	r := Result{ExitCode: p.cmd.ProcessState.ExitCode(), Stdout: p.stdout.bytes(), Stderr: p.stderr.bytes()}
 	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		r.Signal = status.Signal().String()

@@ -131,7 +131,7 @@ func (r *Reconciler) sourceFailed(ctx context.Context, p *pass, err error) error
 		return r.fail(p, plan.Transient, v1alpha1.ReasonArchiveNotFound, "The archive is not in the store; push it again: "+err.Error())
 	case isDiskFull(err):
 		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, err.Error())
-	case errors.Is(err, store.ErrAccessDenied):
+	case errors.Is(err, store.ErrAccessDenied), errors.Is(err, store.ErrUnauthorized):
 		return r.fail(p, plan.Transient, v1alpha1.ReasonAccessDenied, err.Error())
 	default:
 		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, err.Error())

@@ -83,9 +83,7 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 		return err
 	}
 	if !d.spec.present {
-		if err := r.forget(r.savedSpec()); err != nil {
-			return err
-		}
+		r.forget(r.savedSpec(), &d.spec)
 		d.accepted = nil
 		d.specProblem = &plan.Problem{
 			Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
@@ -104,7 +102,7 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 		r.keep(r.savedSpec(), &d.spec, data)
 	case problem.Reason == v1alpha1.ReasonNotSupported:
 		d.accepted = nil // a promise that cannot be kept: nothing is started, and nothing older comes back
-		return r.forget(r.savedSpec())
+		r.forget(r.savedSpec(), &d.spec)
 	}
 	return nil
 }

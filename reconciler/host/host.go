@@ -116,7 +116,10 @@ func (r *Reconciler) loadState() (err error) {
 	if r.journal, err = r.loadJournal(); err != nil {
 		r.opts.Log.Error(err, "Could not read the journal", "host", r.opts.Host)
 	}
-	return r.loadDocuments()
+	if err := r.loadDocuments(); err != nil { // the store has the truth
+		r.opts.Log.Error(err, "Could not read the last good documents", "host", r.opts.Host)
+	}
+	return nil
 }
 
 // Close lets another agent work in the state directory.

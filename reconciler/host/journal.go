@@ -150,13 +150,31 @@ func (j *journal) decode(data []byte, host string) error {
 	if err := json.Unmarshal(data, j); err != nil {
 		return unusable("%v", err)
 	}
-	switch {
-	case version.FormatVersion != journalVersion:
+	if version.FormatVersion != journalVersion {
 		return unusable("it has no known format")
+	}
+	return j.check(host)
+}
+
+// phases are those that this format knows.
+func phases() []phase {
+	return []phase{
+		phaseIdle, phaseLost, phaseFetched, phaseVerified, phaseBuilt, phaseSwitching,
+		phaseActivated, phaseCommitting, phaseCommitted, phaseFailed,
+	}
+}
+
+// check refuses what no agent writes.
+func (j *journal) check(host string) error {
+	switch {
 	case j.Host != host:
 		return unusable("it is of host %q, this is %s", j.Host, host)
-	case j.Phase == "":
-		return unusable("it has no phase")
+	case !slices.Contains(phases(), j.Phase):
+		return unusable("its phase is %q", j.Phase)
+	case j.Tries.Counted < 0 || j.Tries.Transient < 0:
+		return unusable("it counts less than no attempt")
+	case j.Attempt != nil && (j.Attempt.ID == "" || filepath.Base(j.Attempt.ID) != j.Attempt.ID):
+		return unusable("its attempt has the name %q", j.Attempt.ID)
 	default:
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/codec"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -23,6 +24,8 @@ type saved struct {
 	ETag          string    `json:"etag"`
 	Modified      time.Time `json:"modified"`
 	Data          string    `json:"data"`
+	// Digest is that of Data: what was altered on disk is not believed.
+	Digest string `json:"digest"`
 }
 
 func (s *saved) known() known {
@@ -37,7 +40,7 @@ func (r *Reconciler) savedRemote() string  { return filepath.Join(r.documentsDir
 // all the same, and is looked at and saved anew the next time.
 func (r *Reconciler) keep(path string, k *known, data []byte) {
 	bytes, err := json.MarshalIndent(saved{
-		FormatVersion: savedVersion, Key: k.key, ETag: k.etag, Modified: k.modified, Data: string(data),
+		FormatVersion: savedVersion, Key: k.key, ETag: k.etag, Modified: k.modified, Data: string(data), Digest: codec.Digest(data),
 	}, "", "  ")
 	if err == nil {
 		err = writeState(path, append(bytes, '\n'))
@@ -48,12 +51,13 @@ func (r *Reconciler) keep(path string, k *known, data []byte) {
 	}
 }
 
-// forget removes what keep saved: it is not in force any more.
-func (r *Reconciler) forget(path string) error {
+// forget removes what keep saved: it is not in force any more. Where that fails
+// the document is looked at, and forgotten, anew the next time.
+func (r *Reconciler) forget(path string, k *known) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget document: %w", err)
+		k.etag = ""
+		r.opts.Log.Info("Could not remove a document from disk", "host", r.opts.Host, "path", path, "error", err.Error())
 	}
-	return nil
 }
 
 // load returns what was saved at path, or nil. What cannot be used is set
@@ -70,6 +74,8 @@ func (r *Reconciler) load(path string) (*saved, error) {
 		err = unusable("not the JSON of a saved document")
 	case s.FormatVersion != savedVersion:
 		err = unusable("of format %d, this agent knows %d", s.FormatVersion, savedVersion)
+	case s.Digest != codec.Digest([]byte(s.Data)):
+		err = unusable("its data was altered")
 	}
 	if errors.Is(err, errUnusable) {
 		return nil, r.setAside(path, err)
@@ -83,6 +89,9 @@ func (r *Reconciler) load(path string) (*saved, error) {
 // loadDocuments puts the last good documents in force, until the store has
 // been looked at. Their ETags make that first look as cheap as any other.
 func (r *Reconciler) loadDocuments() error {
+	if info, err := os.Lstat(r.documentsDir()); err == nil && !info.IsDir() {
+		return r.setAside(r.documentsDir(), unusable("not a directory"))
+	}
 	s, err := r.load(r.savedSpec())
 	if s == nil || err != nil {
 		return err

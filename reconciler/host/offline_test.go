@@ -79,6 +79,7 @@ func TestStateThatCannotBeUsedIsSetAside(t *testing.T) {
 		"binary":            func(p string) error { return os.WriteFile(p, []byte{0, 255, 0, 255}, 0o600) },
 		"endless":           func(p string) error { return os.Truncate(p, 10<<30) },
 		"a JSON of another": func(p string) error { return os.WriteFile(p, []byte(`{"formatVersion": 0}`), 0o600) },
+		"altered":           func(p string) error { return replace(p, "Committed", "Bogus", "prod", "staging", "web-1", "web-2") },
 		"of another host":   func(p string) error { return replace(p, `"host": "web"`, `"host": "db"`, "hosts/web", "hosts/db") },
 		"a directory":       func(p string) error { return errors.Join(os.Remove(p), os.MkdirAll(p+"/x/y", 0o700)) },
 		"a FIFO":            func(p string) error { return errors.Join(os.Remove(p), syscall.Mkfifo(p, 0o600)) },
@@ -103,9 +104,8 @@ func TestStateThatCannotBeUsedIsSetAside(t *testing.T) {
 				w.publish("web 2")
 				w.pass()
 				w.want("Ready", meta.True, "UpToDate", "generation 2")
-				aside := path + ".set-aside"
-				if _, err := os.Lstat(aside); err != nil {
-					t.Error(err)
+				if aside, err := filepath.Glob(path + ".set-aside-*"); err != nil || len(aside) != 1 {
+					t.Errorf("set aside: %v, %v", aside, err)
 				}
 				lost := false
 				for _, a := range w.status().Status.History {
@@ -232,5 +232,97 @@ func TestETagThatComesBack(t *testing.T) {
 	w.put("hosts/web.yaml", hostSpec)
 	w.pass()
 	w.want("Suspended", meta.False, "Accepted", "")
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+// The remote cannot be read and none was ever: nothing is known to judge by.
+func TestStoreFailsBeforeTheRemoteWasRead(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(w *world){
+		"a new host": func(w *world) { w.put("hosts/web.yaml", hostSpec) },
+		"another remote": func(w *world) {
+			w.put("hosts/web.yaml", hostSpec)
+			w.publish("web 1")
+			w.pass()
+			w.put("hosts/web.yaml", strings.Replace(hostSpec, "prod", "staging", 1))
+		},
+		"a start without the remote's document": func(w *world) {
+			w.put("hosts/web.yaml", hostSpec)
+			w.publish("web 1")
+			w.pass()
+			if err := os.Remove(filepath.Join(w.state, "documents/remote.json")); err != nil {
+				w.t.Fatal(err)
+			}
+			w.restart()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			prepare(w)
+			w.store.Follow(func(r fault.Request) fault.Fault {
+				if strings.HasPrefix(r.Key, store.Remotes) {
+					return fault.Fault{Err: errors.New("503")}
+				}
+				return fault.Fault{}
+			})
+			w.judge()
+			w.want("Ready", meta.False, "StoreUnavailable", "observe remote failed")
+			w.store.Follow(nil)
+			w.put("hosts/web.yaml", hostSpec)
+			w.publish("web 2")
+			w.pass()
+			w.want("Ready", meta.True, "UpToDate", "")
+		})
+	}
+}
+
+// A reply that is lost once is said again with the next look.
+func TestStatusThatCouldNotBePutOnceIsPutAgain(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.publish("web 2")
+	puts := 0
+	w.store.Follow(func(r fault.Request) fault.Fault {
+		if r.Op == fault.Put {
+			if puts++; puts == 4 { // building, activating, committing, done
+				return fault.Fault{Err: errors.New("503")}
+			}
+		}
+		return fault.Fault{}
+	})
+	if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+		t.Error("no error")
+	}
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 2")
+}
+
+// Credentials that are not valid say nothing of what is there.
+func TestInvalidCredentialsAreTheStoresFault(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	before := w.status()
+	w.store.Follow(fault.On("hosts/web.yaml", fault.Fault{Err: store.ErrUnauthorized}))
+	if reason, message := w.judge(); reason != "AccessDenied" || !strings.Contains(message, "By the last known documents") {
+		t.Errorf("%s: %s", reason, message)
+	}
+	w.store.Follow(nil)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+	if *w.status().Status.Observed.Spec != *before.Status.Observed.Spec {
+		t.Error("the spec was dropped")
+	}
+}
+
+func TestDocumentsThatAreNoDirectory(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	dir := filepath.Join(w.state, "documents")
+	if err := errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "")
 }

@@ -132,7 +132,7 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 // change with mere time.
 func storeProblem(step string, err error) *plan.Problem {
 	switch {
-	case errors.Is(err, store.ErrAccessDenied):
+	case errors.Is(err, store.ErrAccessDenied), errors.Is(err, store.ErrUnauthorized):
 		return &plan.Problem{Reason: v1alpha1.ReasonAccessDenied, Message: "The store refuses the host's credentials: " + step + " failed."}
 	case errors.Is(err, store.ErrBucketNotFound):
 		return &plan.Problem{Reason: v1alpha1.ReasonBucketNotFound, Message: "The store's bucket or directory does not exist."}

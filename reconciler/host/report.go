@@ -24,8 +24,9 @@ type unreported struct {
 }
 
 // report writes the HostStatus if this pass has something to say: a decision,
-// or an act under way. What could not be said is said again with the next
-// heartbeat: a store that is down is not asked twice at each look.
+// or an act under way. What could not be said to a store that cannot be read
+// either is said again with the next heartbeat: one that is down is not asked
+// twice at each look.
 func (r *Reconciler) report(ctx context.Context, p *pass) error {
 	if !r.status.claimed || (!p.decided && p.progress == "") {
 		return nil
@@ -40,7 +41,7 @@ func (r *Reconciler) report(ctx context.Context, p *pass) error {
 		r.bootID = id
 	}
 	now, next := r.opts.Now(), r.untilNext(p.decision)
-	if u := &r.unreported; u.err != nil && u.decision == p.decision && p.progress == "" && now.Sub(u.at)+next/2 < Heartbeat {
+	if u := &r.unreported; u.err != nil && p.storeProblem != nil && u.decision == p.decision && now.Sub(u.at)+next/2 < Heartbeat {
 		return u.err
 	}
 	err := r.status.put(ctx, r.buildStatus(p), now, next)

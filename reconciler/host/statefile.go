@@ -14,8 +14,8 @@ import (
 // maxStateFile bounds a file of the state before it is parsed, in bytes.
 const maxStateFile = 1 << 20
 
-// asideSuffix is the name under which a file is kept that could not be used.
-const asideSuffix = ".set-aside"
+// asideSuffix begins what is added to the name of a file that could not be used.
+const asideSuffix = ".set-aside-"
 
 // errUnusable is wrapped by what is wrong with a state file's content: reading
 // it again does not help.
@@ -72,10 +72,10 @@ func writeState(path string, data []byte) error {
 }
 
 // setAside moves a state file that cannot be used out of the way, for a person
-// to look at, and says so. What was set aside before under that name goes.
+// to look at, and says so. Its new name has the time, so that none is lost.
 func (r *Reconciler) setAside(path string, why error) error {
-	aside := path + asideSuffix
-	if err := errors.Join(os.RemoveAll(aside), os.Rename(path, aside)); err != nil {
+	aside := path + asideSuffix + r.opts.Now().UTC().Format("20060102T150405.000000000")
+	if err := os.Rename(path, aside); err != nil {
 		return fmt.Errorf("set %s aside, which %w: %w", path, why, err)
 	}
 	r.opts.Log.Error(why, "Set a state file aside", "host", r.opts.Host, "path", path, "now", aside)

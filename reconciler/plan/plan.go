@@ -260,8 +260,11 @@ func (in Input) drift(d Decision) Decision {
 // Drifted reports whether the machine differs from the system that was
 // committed, so that the caller can remember since when.
 func Drifted(in Input) bool {
+	if in.Remote == nil || !in.drifted() {
+		return false
+	}
 	d := in.judge()
-	return in.drifted() && (d.Action == Activate || d.Action == Commit)
+	return d.Action == Activate || d.Action == Commit
 }
 
 // Backoff is the delay after the nth counted or uncounted failure in a row; n counts from 1.

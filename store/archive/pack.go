@@ -59,13 +59,13 @@ func Pack(w io.Writer, root *os.Root, paths []string) (Summary, error) {
 	if err != nil {
 		return Summary{}, fmt.Errorf("compress: %w", err)
 	}
-	behind := newAhead(compressor)
-	p := packer{root: root, tar: tar.NewWriter(behind), nar: newNarHasher(), buffer: make([]byte, bufferSize)}
+	buffered := newAhead(compressor)
+	p := packer{root: root, tar: tar.NewWriter(buffered), nar: newNarHasher(), buffer: make([]byte, bufferSize)}
 	err = p.directory(root, tree, ".")
 	if err == nil {
 		err = p.tar.Close()
 	}
-	if err := errors.Join(err, behind.close(), compressor.Close()); err != nil {
+	if err := errors.Join(err, buffered.close(), compressor.Close()); err != nil {
 		return Summary{}, err
 	}
 	return Summary{Digest: "sha256:" + hex.EncodeToString(out.hash.Sum(nil)), Size: out.size, NarHash: p.nar.String()}, nil

@@ -100,7 +100,7 @@ func (u *updater) try(ctx context.Context) (done bool, err error) {
 
 // refused reports whether the store answered that it did not write.
 func refused(err error) bool {
-	return errors.Is(err, store.ErrAccessDenied) || errors.Is(err, store.ErrInvalidKey) || errors.Is(err, store.ErrBucketNotFound)
+	return errors.Is(err, store.ErrAccessDenied) || errors.Is(err, store.ErrUnauthorized) || errors.Is(err, store.ErrInvalidKey) || errors.Is(err, store.ErrBucketNotFound)
 }
 
 // absent reports whether an object is not there, or nothing at all: a

@@ -183,6 +183,9 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, opts st
 	if err := errors.Join(ctx.Err(), store.ValidateKey(key)); err != nil {
 		return "", fmt.Errorf("put %s: %w", key, err)
 	}
+	if _, err := os.Stat(s.dir); opts.IfMatch != "" && errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("put %s: %w", key, store.ErrBucketNotFound) // what is replaced must be somewhere; a mount may be gone
+	}
 	temp, etag, err := s.write(body)
 	if err != nil {
 		return "", fmt.Errorf("put %s: %w", key, s.classify(err))

@@ -19,7 +19,7 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-// Limits of a request. Bodies are bounded by the caller's context.
+// Limits of a request. Its body is watched apart, see stallTimeout.
 const (
 	attempts       = 3
 	maxBackoff     = 5 * time.Second
@@ -49,7 +49,7 @@ func load(ctx context.Context, region string) (aws.Config, error) {
 	return cfg, nil
 }
 
-// newClient returns the client of a location, which asks credentials whose it is.
+// newClient returns the client of a location.
 func newClient(cfg aws.Config, loc store.Location, credentials aws.CredentialsProvider) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.Credentials = credentials

@@ -49,17 +49,34 @@ func (r *renewable) provider(ctx context.Context) (aws.CredentialsProvider, erro
 }
 
 // refuse makes the next request find credentials anew if the store's answer
-// says that these are not valid. That they are and do not allow it is no reason.
-func (r *renewable) refuse(err error) {
-	response, ok := errors.AsType[*smithyhttp.ResponseError](err)
-	invalid := ok && response.HTTPStatusCode() == http.StatusUnauthorized
-	switch code(err) {
-	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch":
-		invalid = true
+// says that these are not valid, and reports whether it does.
+func (r *renewable) refuse(err error) bool {
+	if !unauthorized(err) {
+		return false
 	}
-	if invalid {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.refused = true
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refused = true
+	return true
+}
+
+// renewed asks, and once more with new credentials if the first were not valid.
+func renewed[T any](s *Store, ask func() (T, error)) (T, error) {
+	out, err := ask()
+	if err != nil && s.credentials.refuse(err) {
+		return ask()
+	}
+	return out, err
+}
+
+// unauthorized reports whether an answer says that the credentials are not
+// valid. That they are and do not allow it is another matter.
+func unauthorized(err error) bool {
+	response, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	switch code(err) {
+	case "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed":
+		return true
+	default:
+		return ok && response.HTTPStatusCode() == http.StatusUnauthorized
 	}
 }

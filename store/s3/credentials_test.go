@@ -192,7 +192,7 @@ func TestRotatedCredentialsAreFoundAnew(t *testing.T) { //nolint:paralleltest //
 	file := write(t, home+"/.aws/credentials", "[default]\n"+keys("npcnix-old-access", "old"))
 	s := open(t, server.URL(b, ""))
 	for range 2 {
-		if _, err := s.Get(t.Context(), "a", store.GetOptions{}); !errors.Is(err, store.ErrAccessDenied) {
+		if _, err := s.Get(t.Context(), "a", store.GetOptions{}); !errors.Is(err, store.ErrUnauthorized) {
 			t.Errorf("old keys: %v", err)
 		}
 	}
@@ -219,7 +219,7 @@ func TestRotatedCredentialsAreFoundAnew(t *testing.T) { //nolint:paralleltest //
 		}
 		x.answer()
 	})
-	if _, err := s.Get(t.Context(), "a", store.GetOptions{}); !errors.Is(err, store.ErrAccessDenied) {
+	if _, err := s.Get(t.Context(), "a", store.GetOptions{}); !errors.Is(err, store.ErrUnauthorized) {
 		t.Errorf("revoked session: %v", err)
 	}
 	role = map[string]any{"AccessKeyId": s3test.AccessKey, "SecretAccessKey": s3test.SecretKey, "Expiration": inAnHour()}
@@ -228,7 +228,7 @@ func TestRotatedCredentialsAreFoundAnew(t *testing.T) { //nolint:paralleltest //
 			t.Errorf("new session: %q %v", data, err)
 		}
 	}
-	if asked != 2 {
+	if asked != 3 { // at first, after the refusal, and after the next
 		t.Errorf("credentials were asked for %d times", asked)
 	}
 }

@@ -13,10 +13,10 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-// fail turns an SDK error into the store's: by HTTP status first, by code
-// second. Look-alikes agree on the status; 304 arrives as an error too.
+// fail turns an SDK error into the store's: but for the codes that say more, by
+// HTTP status first, by code second. Look-alikes agree on the status; 304
+// arrives as an error too.
 func (s *Store) fail(ctx context.Context, op, key string, err error) error {
-	s.credentials.refuse(err)
 	class := classify(err)
 	if errors.Is(class, store.ErrNotFound) && s.bucketMissing(ctx, op, err) {
 		class = fmt.Errorf("%w: %s", store.ErrBucketNotFound, s.bucket)
@@ -57,27 +57,40 @@ func classify(err error) error {
 	case "ObjectParentIsFile", "ExistingObjectIsDirectory":
 		return store.ErrInvalidKey
 	}
-	if response, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
-		switch response.HTTPStatusCode() {
-		case http.StatusNotModified:
-			return store.ErrNotModified
-		case http.StatusNotFound:
-			return store.ErrNotFound
-		case http.StatusPreconditionFailed, http.StatusConflict:
-			return store.ErrConflict
-		case http.StatusForbidden, http.StatusUnauthorized:
-			return store.ErrAccessDenied
-		case http.StatusRequestedRangeNotSatisfiable:
-			return store.ErrInvalidRange
-		}
+	if unauthorized(err) { // with status 400, 401 or 403, which says less
+		return store.ErrUnauthorized
+	}
+	if class := byStatus(err); class != nil {
+		return class
 	}
 	switch code(err) {
 	case "NoSuchKey", "NotFound":
 		return store.ErrNotFound
 	case "PreconditionFailed", "ConditionalRequestConflict":
 		return store.ErrConflict
-	case "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken":
+	case "AccessDenied":
 		return store.ErrAccessDenied
+	default:
+		return nil
+	}
+}
+
+func byStatus(err error) error {
+	response, ok := errors.AsType[*smithyhttp.ResponseError](err)
+	if !ok {
+		return nil
+	}
+	switch response.HTTPStatusCode() {
+	case http.StatusNotModified:
+		return store.ErrNotModified
+	case http.StatusNotFound:
+		return store.ErrNotFound
+	case http.StatusPreconditionFailed, http.StatusConflict:
+		return store.ErrConflict
+	case http.StatusForbidden:
+		return store.ErrAccessDenied
+	case http.StatusRequestedRangeNotSatisfiable:
+		return store.ErrInvalidRange
 	default:
 		return nil
 	}

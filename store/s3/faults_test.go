@@ -101,10 +101,10 @@ func TestAnswersAreClassified(t *testing.T) {
 		"a precondition that failed":       {412, "PreconditionFailed", store.ErrConflict, store.ErrConflict},
 		"a missing key, for who may list":  {404, "NoSuchKey", store.ErrNotFound, store.ErrNotFound},
 		"a missing key, for who may not":   {403, "AccessDenied", store.ErrAccessDenied, store.ErrAccessDenied},
-		"a key that is not known":          {403, "InvalidAccessKeyId", store.ErrAccessDenied, store.ErrAccessDenied},
-		"a bad signature":                  {403, "SignatureDoesNotMatch", store.ErrAccessDenied, store.ErrAccessDenied},
-		"an expired session":               {400, "ExpiredToken", store.ErrAccessDenied, store.ErrAccessDenied},
-		"no session at all":                {401, "Unauthorized", store.ErrAccessDenied, store.ErrAccessDenied},
+		"a key that is not known":          {403, "InvalidAccessKeyId", store.ErrUnauthorized, store.ErrUnauthorized},
+		"a bad signature":                  {403, "SignatureDoesNotMatch", store.ErrUnauthorized, store.ErrUnauthorized},
+		"an expired session":               {400, "ExpiredToken", store.ErrUnauthorized, store.ErrUnauthorized},
+		"no session at all":                {401, "Unauthorized", store.ErrUnauthorized, store.ErrUnauthorized},
 		"a missing bucket":                 {404, "NoSuchBucket", store.ErrBucketNotFound, store.ErrBucketNotFound},
 		"a look-alike's own code":          {412, "Whatever", store.ErrConflict, store.ErrConflict},
 		"a server that is overloaded":      {503, "SlowDown", nil, nil},
@@ -127,7 +127,7 @@ func TestAnswersAreClassified(t *testing.T) {
 // wantClass wants an error of that class, or of none of the store's.
 func wantClass(t *testing.T, what string, err, want error) {
 	t.Helper()
-	classes := []error{store.ErrNotFound, store.ErrNotModified, store.ErrConflict, store.ErrAccessDenied, store.ErrBucketNotFound, store.ErrInvalidKey, store.ErrInvalidRange}
+	classes := []error{store.ErrNotFound, store.ErrNotModified, store.ErrConflict, store.ErrAccessDenied, store.ErrUnauthorized, store.ErrBucketNotFound, store.ErrInvalidKey, store.ErrInvalidRange}
 	if err == nil {
 		t.Errorf("%s: no error", what)
 	}

@@ -55,7 +55,7 @@ func (s *Store) Get(ctx context.Context, key string, opts store.GetOptions) (*st
 		in.Range = aws.String(byteRange(opts.Offset, opts.Length))
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	out, err := s.client.GetObject(ctx, in)
+	out, err := renewed(s, func() (*s3.GetObjectOutput, error) { return s.client.GetObject(ctx, in) })
 	if err != nil {
 		cancel(nil)
 		return nil, s.fail(ctx, "get", key, err)
@@ -91,7 +91,9 @@ func (s *Store) Stat(ctx context.Context, key string) (store.Info, error) {
 	if err := store.ValidateKey(key); err != nil {
 		return store.Info{}, fmt.Errorf("stat %s: %w", key, err)
 	}
-	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.key(key)})
+	out, err := renewed(s, func() (*s3.HeadObjectOutput, error) {
+		return s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: s.key(key)})
+	})
 	if err != nil {
 		return store.Info{}, s.fail(ctx, "stat", key, err)
 	}
@@ -106,7 +108,7 @@ func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[store.Info, e
 	return func(yield func(store.Info, error) bool) {
 		pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.bucket, Prefix: aws.String(s.prefix + prefix)})
 		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
+			page, err := renewed(s, func() (*s3.ListObjectsV2Output, error) { return pages.NextPage(ctx) })
 			if err != nil {
 				yield(store.Info{}, s.fail(ctx, "list", prefix, err))
 				return
@@ -134,7 +136,12 @@ func (s *Store) Put(ctx context.Context, key string, body io.ReadSeeker, opts st
 	if opts.IfAbsent {
 		in.IfNoneMatch = aws.String("*")
 	}
-	out, err := s.client.PutObject(ctx, in)
+	out, err := renewed(s, func() (*s3.PutObjectOutput, error) {
+		if _, err := body.Seek(0, io.SeekStart); err != nil {
+			return nil, err //nolint:wrapcheck // wrapped by fail
+		}
+		return s.client.PutObject(ctx, in)
+	})
 	if err != nil {
 		err = s.fail(ctx, "put", key, err)
 		if opts.IfMatch != "" && errors.Is(err, store.ErrNotFound) {
@@ -150,7 +157,9 @@ func (s *Store) Delete(ctx context.Context, key string) error {
 	if err := store.ValidateKey(key); err != nil {
 		return fmt.Errorf("delete %s: %w", key, err)
 	}
-	_, err := s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.key(key)})
+	_, err := renewed(s, func() (*s3.DeleteObjectOutput, error) {
+		return s.client.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.bucket, Key: s.key(key)})
+	})
 	if err != nil {
 		err = s.fail(ctx, "delete", key, err)
 		if errors.Is(err, store.ErrNotFound) {

@@ -150,7 +150,8 @@ func machine(ctx context.Context, b *bench) (string, error) {
 	return fmt.Sprintf(`# Performance
 
 Written by `+"`make bench`"+`; medians, with the least and the greatest in parentheses. What is compared was
-measured in one run, in turns or at the same time.
+measured in one run, in turns or at the same time. The targets are the project's own; the bare SDK loop is
+`+"`tools/bench/bareloop`"+`.
 
 %s, %d processors · %s
 `, model, runtime.NumCPU(), strings.Join(versions, " · ")), nil
