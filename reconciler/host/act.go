@@ -48,12 +48,10 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 		return err
 	}
 	p.progress = p.decision.Message
-	if err := r.report(ctx, p); errors.Is(err, errDuplicateHost) {
-		return err
-	} else if err != nil {
-		r.opts.Log.Info("Could not report progress", "host", r.opts.Host, "error", err.Error())
-	}
 	defer func() { p.progress = "" }()
+	if err := r.announce(ctx, p); err != nil {
+		return err
+	}
 	ctx, stop := r.beatDuring(ctx)
 	defer stop()
 	if p.desired != nil {
@@ -73,6 +71,19 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	default:
 		return fmt.Errorf("no such action: %s", p.decision.Action)
 	}
+}
+
+// announce reports what is about to be done. That it cannot be reported holds
+// nothing up, unless another machine reports under this name, or may.
+func (r *Reconciler) announce(ctx context.Context, p *pass) error {
+	err := r.report(ctx, p)
+	if errors.Is(err, errDuplicateHost) || (err != nil && r.status.assumed) {
+		return err
+	}
+	if err != nil {
+		r.opts.Log.Info("Could not report progress", "host", r.opts.Host, "error", err.Error())
+	}
+	return nil
 }
 
 // beatDuring keeps the heartbeat up until stop is called. Where it finds that

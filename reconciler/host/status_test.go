@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/fault"
 )
 
@@ -106,4 +108,30 @@ func TestStatusStaysSmall(t *testing.T) {
 	if err != nil || info.Size > v1alpha1.MaxStatusSize || len(w.status().Status.History) > v1alpha1.MaxStatusHistory {
 		t.Errorf("status %+v %v", info, err)
 	}
+}
+
+// A status that may not be read is taken for absent; before it was written once
+// nobody knows whether another machine reports under this name.
+func TestNothingIsDoneBeforeTheStatusIsKnownToBeOurs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web 1")
+	w.store.Follow(func(r fault.Request) fault.Fault {
+		switch {
+		case r.Key != "statuses/web.yaml":
+			return fault.Fault{}
+		case r.Op == fault.Get:
+			return fault.Fault{Err: store.ErrAccessDenied}
+		default:
+			return fault.Fault{Err: errors.New("503")}
+		}
+	})
+	if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+		t.Error("no error")
+	}
+	w.wantCalls()
+	w.store.Follow(fault.On("statuses/web.yaml", fault.Fault{}))
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
 }

@@ -26,6 +26,8 @@ type statusWriter struct {
 	// claimed says that the status in the store is ours, or absent; then etag
 	// and data are what it is, empty if absent.
 	claimed bool
+	// assumed says that a refusal was taken for absence, and nothing was put since.
+	assumed bool
 	etag    string
 	data    []byte
 	putAt   time.Time
@@ -45,6 +47,7 @@ func (w *statusWriter) claim(ctx context.Context, now time.Time) error {
 		// Absent, which a caller that may not list is told as 403. If it is
 		// not, creating it fails.
 		w.claimed, w.etag, w.data, w.last = true, "", nil, nil
+		w.assumed = errors.Is(err, store.ErrAccessDenied)
 		return nil
 	case err != nil && !errors.Is(err, store.ErrTooLarge):
 		return err
@@ -110,7 +113,7 @@ func (w *statusWriter) replace(ctx context.Context, data []byte, now time.Time) 
 	if err != nil {
 		return err
 	}
-	w.etag, w.data, w.putAt = etag, data, now
+	w.etag, w.data, w.putAt, w.assumed = etag, data, now, false
 	return nil
 }
 
