@@ -115,13 +115,13 @@ func copyModule(t *testing.T, dir string) {
 // Every package has a doc.go that says what it is for and who may use it.
 func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 	t.Parallel()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}} {{.Name}} {{len .GoFiles}}", "../../...").Output()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", "{{.Dir}}\t{{.Name}}\t{{len .GoFiles}}", "../../...").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	users := regexp.MustCompile(`\b(uses?|imports?|is handed|names it|for tests|nothing but tests)\b`)
 	for line := range strings.Lines(string(out)) {
-		words := strings.Fields(line)
+		words := strings.Split(strings.TrimSpace(line), "\t")
 		if words[2] == "0" {
 			continue // tests alone
 		}
