@@ -311,13 +311,11 @@ func badDays() map[string]badDay {
 		"wrong credentials": {
 			cause: func(s *site) { s.env = append(s.env, "AWS_SECRET_ACCESS_KEY=wrong-secret-value") },
 			seen: func(s *site) {
-				if err := server.NewBucket(s.t.Context(), "guarded"); err != nil {
-					s.t.Fatal(err)
-				}
+				url := stores(s.t)["S3"](s.t)
 				for _, out := range []output{
-					s.agent(1, "web-1", "--store", server.URL("guarded", "")),
-					s.npcnix(1, "--store", server.URL("guarded", ""), "get", "hosts"),
-					s.npcnix(1, "--store", server.URL("guarded", ""), "push", "flake", "--remote", "prod"),
+					s.agent(1, "web-1", "--store", url),
+					s.npcnix(1, "--store", url, "get", "hosts"),
+					s.npcnix(1, "--store", url, "push", "flake", "--remote", "prod"),
 				} {
 					wantStderr(s, out, "credentials are not valid")
 					if strings.Contains(out.stderr, "wrong-secret-value") {
