@@ -31,6 +31,17 @@ type ReconcilerConfig struct {
 	// StateDir is the agent's own directory; default: /var/lib/npcnix.
 	StateDir string `json:"stateDir,omitempty"`
 	Log      Log    `json:"log,omitzero"`
+	// HealthChecks are the commands that exec checks name, and how far the
+	// other checks reach.
+	HealthChecks HealthChecks `json:"healthChecks,omitzero"`
+}
+
+// HealthChecks are what a HostSpec may not say, as it carries no program.
+type HealthChecks struct {
+	// Commands are argument vectors by the name that an exec check gives.
+	Commands map[string][]string `json:"commands,omitempty"`
+	// AllowRemote lets http and tcp checks reach other machines than this one.
+	AllowRemote bool `json:"allowRemote,omitempty"`
 }
 
 // Log says how to log.
@@ -51,6 +62,15 @@ func (c *ReconcilerConfig) Validate() field.ErrorList {
 	}
 	if c.StateDir != "" && !filepath.IsAbs(c.StateDir) {
 		errs = append(errs, field.Invalid(field.NewPath("stateDir"), c.StateDir, "must be an absolute path"))
+	}
+	commands := field.NewPath("healthChecks", "commands")
+	for name, argv := range c.HealthChecks.Commands {
+		for _, fault := range validation.IsDNS1123Label(name) {
+			errs = append(errs, field.Invalid(commands.Key(name), name, fault))
+		}
+		if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
+			errs = append(errs, field.Invalid(commands.Key(name), argv, "must be a list of words that begins with an absolute path"))
+		}
 	}
 	log := field.NewPath("log")
 	if f := c.Log.Format; f != "" && f != "json" && f != "console" {

@@ -3,7 +3,9 @@ package nixos
 import (
 	"context"
 	"errors"
-	"time"
+	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Unknown stands for a fact that cannot be read on this machine. It is never
@@ -43,120 +45,74 @@ type Observer interface {
 	// Observe describes the machine. desired, a toplevel or empty, is what
 	// Specialisation is judged against.
 	Observe(ctx context.Context, desired string) (Machine, error)
+	// Specialisation returns the name of toplevel's specialisation that path
+	// is, or "".
+	Specialisation(toplevel, path string) string
+	// Specialised returns the path of toplevel's specialisation of that name,
+	// or "" if it has none.
+	Specialised(toplevel, name string) string
+	// Inhibitors names the critical components that differ between what runs
+	// and toplevel, so that only a reboot can bring it into force.
+	Inhibitors(toplevel string) []string
+	// Units lists the machine's services. ErrNoServiceManager is returned
+	// where nothing manages any.
+	Units(ctx context.Context) (Units, error)
+	// OtherSwitch says what else switches the machine just now, or "".
+	OtherSwitch(ctx context.Context) (string, error)
 	// NixVersion returns the version of Nix, such as 2.8.0.
 	NixVersion(ctx context.Context) (string, error)
 	// BootID tells one boot of the machine from another.
 	BootID(ctx context.Context) (string, error)
 }
 
-// BuildRequest names a system to build.
-type BuildRequest struct {
-	// Dir holds the flake; Attribute is the name below its nixosConfigurations.
-	Dir, Attribute string
-	// OutLink becomes the garbage collector's root of the result.
-	OutLink string
-	// Limit bounds the whole build.
-	Limit time.Duration
+// ErrNoServiceManager is returned where systemd does not run.
+var ErrNoServiceManager = errors.New("systemd does not run here")
+
+// Unit is a service as its manager sees it.
+type Unit struct {
+	Name string
+	// Failed: it failed, or waits to be restarted after a failure.
+	Failed bool
+	// Starting: a start is under way, such as a oneshot's.
+	Starting bool
+	// Restarts counts how often its manager restarted it by itself.
+	Restarts uint32
 }
 
-// Builder builds systems.
-type Builder interface {
-	// Build builds a toplevel and returns its store path. What Nix says to be
-	// wrong is a *BuildError.
-	Build(ctx context.Context, req BuildRequest) (toplevel string, err error)
-	// Built reports whether the toplevel that out link roots is still there.
-	Built(ctx context.Context, outLink, toplevel string) bool
+// Units are the services of a machine.
+type Units []Unit
+
+// Failed returns the names of those that failed, sorted.
+func (u Units) Failed() []string { return u.names(func(u Unit) bool { return u.Failed }) }
+
+// Starting returns the names of those that are being started, sorted.
+func (u Units) Starting() []string { return u.names(func(u Unit) bool { return u.Starting }) }
+
+// Restarts counts the restarts of each that was restarted.
+func (u Units) Restarts() map[string]uint32 {
+	counts := map[string]uint32{}
+	for _, unit := range u {
+		if unit.Restarts > 0 {
+			counts[unit.Name] = unit.Restarts
+		}
+	}
+	return counts
 }
 
-// BuildFailure says what kind of thing made a build fail.
-type BuildFailure string
-
-// The kinds of build failures.
-const (
-	// AttributeMissing: the flake has no such attribute.
-	AttributeMissing BuildFailure = "AttributeMissing"
-	// EvaluationFailure: the flake cannot be evaluated; the same source fails again.
-	EvaluationFailure BuildFailure = "EvaluationFailure"
-	// InputUnavailable: something could not be fetched.
-	InputUnavailable BuildFailure = "InputUnavailable"
-	// BuilderFailure: a builder failed, or ran into the limit.
-	BuilderFailure BuildFailure = "BuilderFailure"
-	// DiskFull: there is no space left.
-	DiskFull BuildFailure = "DiskFull"
-	// NixUnavailable: Nix itself does not work: no daemon, a locked database, no memory.
-	NixUnavailable BuildFailure = "NixUnavailable"
-)
-
-// BuildError is a failed build.
-type BuildError struct {
-	Failure BuildFailure
-	// Message is the decisive part of what Nix printed, at most 1 KiB.
-	Message string
-	// ExitCode is Nix's, or -1 if it was killed.
-	ExitCode int
+func (u Units) names(which func(Unit) bool) []string {
+	var names []string
+	for _, unit := range u {
+		if which(unit) {
+			names = append(names, unit.Name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
-// Error returns the message.
-func (e *BuildError) Error() string { return e.Message }
-
-// Action is what stc is asked to do.
-type Action string
-
-// The actions of stc that are used. Switch is test and boot in one; they are
-// separate acts here, so that nothing is made permanent that has not run.
-const (
-	// ActionTest activates the system without making it the boot default.
-	ActionTest Action = "test"
-	// ActionBoot makes the system the boot default without activating it.
-	ActionBoot Action = "boot"
-)
-
-// Activation is one run of stc.
-type Activation struct {
-	// ID names the run, so that it can be awaited by another process than the
-	// one that started it: a switch outlives its agent.
-	ID       string
-	Toplevel string
-	Action   Action
-	// Limit bounds the run.
-	Limit time.Duration
-}
-
-// Result is how a run of stc ended.
-type Result struct {
-	// Exited says that stc ended by itself, with ExitCode.
-	Exited   bool
-	ExitCode int
-	// How says how a run ended that did not exit: a signal, the time limit,
-	// or a result that nobody was there to take.
-	How string
-	// Output is the end of what stc printed.
-	Output string
-}
-
-// The exit codes of stc that mean something. Any other says nothing of what happened.
-const (
-	// ExitDone: everything was done.
-	ExitDone = 0
-	// ExitActivationFailed: the activation script failed; units were handled.
-	ExitActivationFailed = 2
-	// ExitUnitsFailed: the system runs, but some unit failed.
-	ExitUnitsFailed = 4
-	// ExitRebootRequired: nothing was activated, only a reboot can.
-	ExitRebootRequired = 100
-)
-
-// Activator changes what the machine runs and what it will boot. Its acts are
-// apart from each other so that a caller can look at the machine in between.
-type Activator interface {
-	// Check returns ErrRootNotSupported for a toplevel that must not be activated here.
-	Check(ctx context.Context, toplevel string) error
-	// Start starts a run of stc and returns when it is under way.
-	Start(ctx context.Context, a Activation) error
-	// Await returns the result of the run with that ID. It also works after
-	// the agent that started the run was killed; a run that never started, or
-	// whose result was lost with the agent, has a Result that says so.
-	Await(ctx context.Context, id string) (Result, error)
-	// SetProfile makes the toplevel the newest generation of the system profile.
-	SetProfile(ctx context.Context, toplevel string) error
+// IsStorePath reports whether path names an object of the Nix store, which can
+// be rooted and gone back to.
+func IsStorePath(path string) bool {
+	name, ok := strings.CutPrefix(path, "/nix/store/")
+	return ok && filepath.Clean(path) == path && name != "" && !strings.HasPrefix(name, ".")
 }

@@ -104,14 +104,40 @@ const (
 	ReasonProfileFailed = "ProfileFailed"
 	// ReasonRebootRequired: the new system can only be started by a reboot.
 	ReasonRebootRequired = "RebootRequired"
-	// ReasonDegraded: the new system runs, but some unit failed to start.
-	ReasonDegraded = "Degraded"
 	// ReasonDrifted: the host was changed by hand.
 	ReasonDrifted = "Drifted"
 	// ReasonRetriesExhausted: the target failed as often as the policy allows.
 	ReasonRetriesExhausted = "RetriesExhausted"
-	// ReasonNotChecked: this version of the agent runs no health checks yet.
+	// ReasonNotChecked: no health check of what runs has ended yet.
 	ReasonNotChecked = "NotChecked"
+	// ReasonHealthChecksPassed: every health check succeeds.
+	ReasonHealthChecksPassed = "HealthChecksPassed"
+	// ReasonHealthCheckFailed: a health check does not succeed.
+	ReasonHealthCheckFailed = "HealthCheckFailed"
+	// ReasonStoreLost: the store could not be reached from the new system.
+	ReasonStoreLost = "StoreLost"
+	// ReasonNotConfirmed: no agent confirmed the new system in time, so the guard took it back.
+	ReasonNotConfirmed = "NotConfirmed"
+	// ReasonRollbackFailed: the new system failed, and the earlier one could not be brought back.
+	ReasonRollbackFailed = "RollbackFailed"
+	// ReasonSuperseded: a person switched the host during the transaction, which changed nothing since.
+	ReasonSuperseded = "Superseded"
+	// ReasonQuarantined: the target was taken back; it is not tried again until it or its policy changes, or an operator says retry.
+	ReasonQuarantined = "Quarantined"
+	// ReasonInconclusive: the store was lost on the new system and on the old one; the target is tried again.
+	ReasonInconclusive = "Inconclusive"
+	// ReasonAgentRemoved: the target does not start the agent, and rebuildPolicy.allowAgentRemoval does not name the host.
+	ReasonAgentRemoved = "AgentRemoved"
+	// ReasonSwitchActive: something else switches the host just now.
+	ReasonSwitchActive = "SwitchActive"
+	// ReasonBootedOther: the host booted another system than the committed one; a person or a boot counter wanted that.
+	ReasonBootedOther = "BootedOther"
+	// ReasonNoSwitch: the toplevel has no switch-to-configuration.
+	ReasonNoSwitch = "NoSwitch"
+	// ReasonRebootPending: the system is the boot default and comes into force with a reboot.
+	ReasonRebootPending = "RebootPending"
+	// ReasonBuiltOnly: the policy's mode activates nothing.
+	ReasonBuiltOnly = "BuiltOnly"
 	// ReasonInternalError: the agent itself failed.
 	ReasonInternalError = "InternalError"
 )

@@ -73,6 +73,25 @@ func (p RebuildPolicy) WithDefaults() RebuildPolicy {
 	return p
 }
 
+// WithDefaults returns the checks with every default filled in; absent ones are
+// the one that no unit fails that did not fail before.
+func (h *HealthChecks) WithDefaults() HealthChecks {
+	checks := value(h)
+	checks.Settle = duration(checks.Settle, 30*time.Second)
+	given := checks.Checks
+	if given == nil {
+		given = []HealthCheck{{Name: "units", Systemd: &SystemdCheck{Require: NoNewFailures}}}
+	}
+	checks.Checks = make([]HealthCheck, len(given))
+	for i, c := range given {
+		c.Timeout = duration(c.Timeout, 10*time.Second)
+		c.Interval = duration(c.Interval, 5*time.Second)
+		c.SuccessThreshold = cmp.Or(c.SuccessThreshold, new(int32(1)))
+		checks.Checks[i] = c
+	}
+	return checks
+}
+
 func duration(d *meta.Duration, def time.Duration) *meta.Duration {
 	return cmp.Or(d, &meta.Duration{Duration: def})
 }

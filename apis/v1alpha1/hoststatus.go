@@ -98,8 +98,25 @@ const (
 	OutcomeRunning Outcome = "Running"
 	// OutcomeCommitted says that the system runs and is the profile's and the boot default.
 	OutcomeCommitted Outcome = "Committed"
-	// OutcomeDegraded says the same, but that some unit failed.
-	OutcomeDegraded Outcome = "Degraded"
+	// OutcomeTested says that the system runs and is confirmed, and that the
+	// policy makes nothing permanent.
+	OutcomeTested Outcome = "Tested"
+	// OutcomeStaged says that the system is the profile's and the boot default,
+	// and waits for a reboot.
+	OutcomeStaged Outcome = "Staged"
+	// OutcomeBuilt says that the policy activates nothing.
+	OutcomeBuilt Outcome = "Built"
+	// OutcomeRolledBack says that the earlier system was brought back.
+	OutcomeRolledBack Outcome = "RolledBack"
+	// OutcomeRollbackFailed says that it could not be.
+	OutcomeRollbackFailed Outcome = "RollbackFailed"
+	// OutcomeKept says that the system runs although it is not confirmed.
+	OutcomeKept Outcome = "Kept"
+	// OutcomeSuperseded says that a person took over.
+	OutcomeSuperseded Outcome = "Superseded"
+	// OutcomeInconclusive says that the earlier system was brought back, and
+	// that the fault was not the target's.
+	OutcomeInconclusive Outcome = "Inconclusive"
 	// OutcomeFailed says that the system is not in force.
 	OutcomeFailed Outcome = "Failed"
 )
@@ -125,7 +142,7 @@ type Attempt struct {
 
 // InForce reports whether the attempt brought its target into force.
 func (a Attempt) InForce() bool {
-	return a.Outcome == OutcomeCommitted || a.Outcome == OutcomeDegraded
+	return a.Outcome == OutcomeCommitted || a.Outcome == OutcomeTested
 }
 
 // AttemptLog names the log of an attempt in the store.
@@ -154,6 +171,8 @@ type Agent struct {
 	StartedAt meta.Time `json:"startedAt"`
 	BootID    string    `json:"bootID,omitempty"`
 	// MachineID is a keyed hash of the machine's id; it tells a host from its clone.
-	MachineID  string `json:"machineID"`
-	NixVersion string `json:"nixVersion,omitempty"`
+	MachineID string `json:"machineID"`
+	// Warnings say what this machine does not offer for its own safety.
+	Warnings   []string `json:"warnings,omitempty"`
+	NixVersion string   `json:"nixVersion,omitempty"`
 }

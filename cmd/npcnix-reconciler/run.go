@@ -24,8 +24,10 @@ import (
 	"github.com/npcnix/npcnix/config"
 	"github.com/npcnix/npcnix/nixos/local"
 	nixrun "github.com/npcnix/npcnix/nixos/run"
+	"github.com/npcnix/npcnix/nixos/systemd"
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
 )
 
@@ -50,7 +52,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	f.StringVar(&o.flags.Log.Level, "log-level", "", "info or debug (default info)")
 	f.BoolVar(&o.version, "version", false, "print the version and exit")
 	f.Usage = func() {
-		_, _ = fmt.Fprintf(stderr, "Keep this NixOS host at its declared state.\n\nUsage: npcnix-reconciler [flags]\n\nSIGTERM ends it after what must not be cut off; SIGHUP makes it look now.\n\nFlags:\n")
+		_, _ = fmt.Fprintf(stderr, "Keep this NixOS host at its declared state.\n\nUsage: npcnix-reconciler [flags]\n"+
+			"       npcnix-reconciler status|reconcile|retry|resume [-o json]        ask the agent that runs\n"+
+			"       npcnix-reconciler suspend [--for 2h] --reason WHY [-o json]\n\n"+
+			"SIGTERM ends it; a switch under way goes on, and the next agent or the guard ends it. SIGHUP makes it look now.\n\nFlags:\n")
 		f.PrintDefaults()
 	}
 	if err := f.Parse(args); err != nil {
@@ -73,6 +78,15 @@ type world struct {
 
 // run is the program without its process.
 func run(ctx context.Context, args []string, w world) int {
+	switch {
+	case isVerb(args):
+		return ask(ctx, args, w)
+	case len(args) > 0 && args[0] == "guard":
+		return guard(ctx, args[1:], w)
+	}
+	if code, handled := local.Helper(ctx, args, w.getenv); handled {
+		return code
+	}
 	o, err := parse(args, w.stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
@@ -103,7 +117,7 @@ func run(ctx context.Context, args []string, w world) int {
 	if o.once {
 		return once(ctx, r, c.Host, log)
 	}
-	if err := serve(ctx, r, c.Host, log); err != nil {
+	if err := serve(ctx, r, c.Host, socketPath(o.root), log); err != nil {
 		return complain(exitcode.Internal, err)
 	}
 	return exitcode.Ready
@@ -125,7 +139,7 @@ func once(ctx context.Context, r *host.Reconciler, name string, log logr.Logger)
 
 // build wires the reconciler to this machine and its store.
 func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfig, log logr.Logger) (*host.Reconciler, int, error) {
-	store, err := storeurl.Open(ctx, c.Store)
+	opened, err := storeurl.Open(ctx, c.Store)
 	if err != nil {
 		return nil, exitcode.BadUsage, fmt.Errorf("open store: %w", err)
 	}
@@ -136,7 +150,17 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 	if err := nixrun.AdoptOrphans(); err != nil {
 		log.Info("What a build leaves behind may go on", "error", err.Error())
 	}
-	machine, err := local.New(local.Options{Root: root, StateDir: c.StateDir, CacheDir: cache})
+	own, err := local.Executable()
+	if err != nil {
+		return nil, exitcode.Internal, err
+	}
+	if err := os.MkdirAll(c.StateDir, 0o700); err != nil {
+		return nil, exitcode.Internal, fmt.Errorf("make state directory: %w", err)
+	}
+	machine, err := local.New(ctx, local.Options{
+		Root: root, StateDir: c.StateDir, CacheDir: cache, Executable: own,
+		Checks: c.HealthChecks.Commands, RemoteChecks: c.HealthChecks.AllowRemote,
+	})
 	if err != nil {
 		return nil, exitcode.BadUsage, err
 	}
@@ -145,7 +169,9 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 		limits = limits.Small()
 	}
 	r, err := host.New(ctx, host.Options{
-		Host: c.Host, Store: store, Observer: machine, Builder: machine, Activator: machine,
+		Host: c.Host, Store: opened, Observer: machine, Builder: machine, Activator: machine,
+		Guard: machine, Power: machine, Service: machine, Prober: machine, Checks: c.HealthChecks.Commands, Rand: mathrand.Float64,
+		Fresh:    func(ctx context.Context) (store.Store, error) { return storeurl.Open(ctx, c.Store) },
 		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: limits,
 		Version: version.String(), Now: w.now, NewID: w.newID, Log: log,
 	})
@@ -172,12 +198,14 @@ func onceCode(o host.Outcome, err error) int {
 	}
 }
 
-// serve reconciles until ctx ends. SIGHUP makes it look now.
-func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger) error {
+// serve reconciles until ctx ends. SIGHUP, and a person on the control socket,
+// make it look now.
+func serve(ctx context.Context, r *host.Reconciler, name, socket string, log logr.Logger) error {
 	loop, first, err := r.Loop(mathrand.Float64)
 	if err != nil {
 		return err
 	}
+	look := func(string) { loop.Add(name) }
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
@@ -185,14 +213,52 @@ func serve(ctx context.Context, r *host.Reconciler, name string, log logr.Logger
 		for {
 			select {
 			case <-hangup:
-				loop.Add(name)
+				look("hangup")
 			case <-ctx.Done():
 				return
 			}
 		}
 	}()
+	listener, err := listen(ctx, socket)
+	if err != nil { // the host is reconciled all the same
+		log.Error(err, "Nobody can ask this agent on the host")
+	} else {
+		go (&control{r: r, now: look, log: log}).serve(ctx, listener)
+	}
+	feed(ctx, r.Pulse(), log)
+	if err := systemd.Ready(); err != nil { // the journal is read; the store may be down
+		log.Error(err, "Could not say that the agent is up")
+	}
 	log.Info("Started", "host", name, "version", version.String(), "firstLookIn", first.String())
 	loop.Run(ctx)
+	_ = systemd.Stopping() // it ends anyway
 	log.Info("Stopped", "host", name)
 	return nil
+}
+
+// feed keeps the service's watchdog quiet while every step is within its own limit.
+func feed(ctx context.Context, pulse *host.Pulse, log logr.Logger) {
+	interval, err := systemd.Watchdog()
+	if err != nil {
+		log.Error(err, "No watchdog")
+	}
+	if interval <= 0 {
+		return
+	}
+	go func() {
+		ticker := time.NewTicker(interval / 3)
+		defer ticker.Stop()
+		for {
+			if step := pulse.Overdue(); step != "" {
+				log.Error(nil, "A step takes longer than its limit; the watchdog ends this agent", "step", step)
+			} else if err := systemd.Alive(); err != nil {
+				log.Error(err, "Could not feed the watchdog")
+			}
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
 }

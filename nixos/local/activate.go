@@ -2,19 +2,13 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
-	"time"
-
-	"github.com/gofrs/flock"
-	"github.com/google/renameio/v2"
-	"golang.org/x/sys/unix"
+	"strconv"
+	"strings"
 
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/nixos/run"
@@ -23,207 +17,150 @@ import (
 const (
 	// marker is the file of a toplevel that may be activated below another root.
 	marker = "npcnix-root"
-	// maxOutput bounds the end of stc's output that is kept, in bytes.
+	stc    = "bin/switch-to-configuration"
+	// maxOutput bounds the end of stc's output that a result has, in bytes.
 	maxOutput = 16 << 10
-	// maxKept bounds the files of a run, in bytes.
-	maxKept   = 1 << 20
-	lockRetry = 50 * time.Millisecond
-	// unknownLimit bounds the wait for a run whose process nobody recorded; it
-	// is the default of timeouts.activate.
-	unknownLimit = 10 * time.Minute
 )
 
-// runs knows the runs of stc that this process started.
-type runs struct {
-	mu   sync.Mutex
-	ours map[string]*activation
-}
-
-type activation struct {
-	process *run.Process
-	output  *os.File
-}
-
-// Check looks for the marker below another root; the real one needs none.
+// Check wants stc and, below another root, the marker.
 func (m *Machine) Check(_ context.Context, toplevel string) error {
-	if !m.rooted() {
-		return nil
-	}
-	_, err := os.Stat(filepath.Join(toplevel, marker))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nixos.ErrRootNotSupported
-	}
-	if err != nil {
-		return fmt.Errorf("look for the marker: %w", err)
+	for name, missing := range map[string]error{stc: nixos.ErrNoSwitch, marker: nixos.ErrRootNotSupported} {
+		if name == marker && !m.rooted() {
+			continue
+		}
+		_, err := os.Stat(filepath.Join(toplevel, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			return missing
+		}
+		if err != nil {
+			return fmt.Errorf("look for %s: %w", name, err)
+		}
 	}
 	return nil
 }
 
-// dir is where a run's files are: lock, held by stc and what it started as long
-// as they live; process, which names stc itself; output; result, written by the
-// agent that saw it end.
-func (m *Machine) dir(id string) string { return filepath.Join(m.opts.StateDir, "activations", id) }
+// runDir is where a run's files are.
+func (m *Machine) runDir(id string) string {
+	return filepath.Join(m.opts.StateDir, "activations", id)
+}
 
-// Start starts stc in a session of its own, so that it outlives this process.
+func runUnit(id string) string { return "npcnix-switch-" + id + ".service" }
+
+// Start starts stc in a unit of its own.
 func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
 	if err := m.Check(ctx, a.Toplevel); err != nil {
 		return err
 	}
-	dir := m.dir(a.ID)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("start %s: %w", a.Action, err)
-	}
-	output, err := os.OpenFile(filepath.Join(dir, "output"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return fmt.Errorf("start %s: %w", a.Action, err)
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return errors.Join(fmt.Errorf("start %s: %w", a.Action, err), output.Close())
-	}
-	defer func() { _ = lock.Close() }() // stc holds it now, or nobody
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return errors.Join(fmt.Errorf("start %s: run %s is under way already: %w", a.Action, a.ID, err), output.Close())
-	}
-	process, err := run.Start(run.Command{
-		Path: filepath.Join(a.Toplevel, "bin", "switch-to-configuration"), Args: []string{string(a.Action)},
-		Env: m.activationEnv(), Dir: "/", Limit: a.Limit, Output: output, Leave: true, Inherit: []*os.File{lock},
+	err := m.startJob(ctx, m.runDir(a.ID), runUnit(a.ID), fmt.Sprintf("npcnix: %s %s", a.Action, a.Toplevel), job{
+		Argv: []string{filepath.Join(a.Toplevel, stc), string(a.Action)}, Env: m.activationEnv(), Dir: "/", Limit: a.Limit,
 	})
-	if err != nil {
-		return errors.Join(err, output.Close())
+	if errors.Is(err, errJobExists) {
+		return fmt.Errorf("%w: %s", nixos.ErrRunExists, a.ID)
 	}
-	m.runs.mu.Lock()
-	m.runs.ours[a.ID] = &activation{process: process, output: output}
-	m.runs.mu.Unlock()
-	if id, ok := process.Identity(); ok {
-		// Without it an agent after this one waits for the lock instead.
-		_ = m.keep(a.ID, "process", started{Identity: id, Limit: a.Limit})
-	}
-	return nil
+	return err
 }
 
-// started is what an agent after this one needs to wait for a run.
-type started struct {
-	run.Identity
-
-	Limit time.Duration `json:"limit"`
-}
-
-// keep writes a file of a run.
-func (m *Machine) keep(id, name string, v any) error {
-	data, err := json.Marshal(v)
-	if err == nil {
-		err = renameio.WriteFile(filepath.Join(m.dir(id), name), data, 0o600)
-	}
-	if err != nil {
-		return fmt.Errorf("keep %s of run %s: %w", name, id, err)
-	}
-	return nil
-}
-
-// kept reads a file of a run. One that is not there, or that makes no sense, is
-// none: then the run's lock says whether it is over.
-func (m *Machine) kept(id, name string, v any) (ok bool, err error) {
-	f, err := os.Open(filepath.Join(m.dir(id), name))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("read %s of run %s: %w", name, id, err)
-	}
-	defer func() { _ = f.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(f, maxKept))
-	if err != nil {
-		return false, fmt.Errorf("read %s of run %s: %w", name, id, err)
-	}
-	return json.Unmarshal(data, v) == nil, nil
-}
-
+// activationEnv is what nixos-rebuild hands on.
 func (m *Machine) activationEnv() []string {
-	env := run.Environ([]string{"PATH", "LANG", "LOCALE_ARCHIVE"})
+	env := run.Environ([]string{"PATH", "LANG", "LOCALE_ARCHIVE", "NIXOS_NO_SYNC"})
 	if m.rooted() {
 		env = append(env, "NPCNIX_ROOT="+m.opts.Root)
 	}
 	return env
 }
 
-// Await waits for a run of this process, or for one that an earlier agent left.
+// Await waits for a run, whoever started it.
 func (m *Machine) Await(ctx context.Context, id string) (nixos.Result, error) {
-	m.runs.mu.Lock()
-	a := m.runs.ours[id]
-	delete(m.runs.ours, id)
-	m.runs.mu.Unlock()
-	if a == nil {
-		return m.awaitForeign(ctx, id)
-	}
-	ended, err := a.process.Wait(ctx)
-	result := nixos.Result{Exited: err == nil && ended.Signal == "", ExitCode: ended.ExitCode}
-	switch {
-	case err != nil:
-		result.How = err.Error()
-	case ended.Signal != "":
-		result.How = "ended by signal: " + ended.Signal
-	}
-	if closeErr := a.output.Close(); closeErr != nil {
-		return result, fmt.Errorf("close output of stc: %w", closeErr)
-	}
-	return m.finish(id, result)
+	result, err := m.awaitJob(ctx, m.runDir(id), runUnit(id))
+	output := plain(string(m.Output(id, maxOutput)))
+	return nixos.Result{
+		Exited: result.Exited, ExitCode: result.ExitCode, How: result.How, Output: output, Touched: touched(output), Lost: result.Lost,
+	}, err
 }
 
-// finish keeps the result, for an agent that is started after this one was
-// killed, and adds the end of the output.
-func (m *Machine) finish(id string, result nixos.Result) (nixos.Result, error) {
-	result.Output = m.outputTail(id)
-	// If it cannot be kept, an agent after this one will not know; this one does.
-	_ = m.keep(id, "result", result)
-	return result, nil
+// touched reports whether stc printed that it stops units or activates.
+func touched(output string) bool {
+	return strings.Contains(output, "stopping the following units") || strings.Contains(output, "activating the configuration")
 }
 
-// awaitForeign waits for a run of an earlier agent, no longer than its limit.
-func (m *Machine) awaitForeign(ctx context.Context, id string) (nixos.Result, error) {
-	dir := m.dir(id)
-	if _, err := os.Stat(filepath.Join(dir, "lock")); errors.Is(err, fs.ErrNotExist) {
-		return nixos.Result{How: "never started"}, nil
-	}
-	how := "ended while no agent was there to take its result"
-	var process started
-	known, err := m.kept(id, "process", &process)
-	switch {
-	case err != nil:
-		return nixos.Result{}, err
-	case known:
-		stopped, err := process.Wait(ctx, process.Limit)
-		if err != nil {
-			return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
-		}
-		if stopped {
-			how = "stopped after its time limit, " + process.Limit.String()
-		}
-	default: // that agent was killed at the very start
-		lock := flock.New(filepath.Join(dir, "lock"))
-		limited, cancel := context.WithTimeout(ctx, unknownLimit)
-		defer cancel()
-		if _, err := lock.TryLockContext(limited, lockRetry); err != nil && ctx.Err() != nil {
-			return nixos.Result{}, fmt.Errorf("wait for run %s of an earlier agent: %w", id, err)
-		}
-		_ = lock.Close() // the run is over, or only what it left behind holds the lock
-	}
-	var result nixos.Result
-	if known, err = m.kept(id, "result", &result); !known {
-		result = nixos.Result{How: how, Output: m.outputTail(id)}
-	}
-	return result, err
+// Stop stops a run with everything that it started.
+func (m *Machine) Stop(ctx context.Context, id string) error {
+	return m.stopJob(ctx, m.runDir(id), runUnit(id))
 }
 
-func (m *Machine) outputTail(id string) string {
-	f, err := os.Open(filepath.Join(m.dir(id), "output"))
+// Output returns the end of what a run printed.
+func (m *Machine) Output(id string, limit int64) []byte {
+	return tail(filepath.Join(m.runDir(id), "output"), limit)
+}
+
+// SetProfile makes the toplevel the profile's present generation.
+func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation int64) error {
+	if err := m.Check(ctx, toplevel); err != nil {
+		return err
+	}
+	path := m.path(profile)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // profiles are public
+		return fmt.Errorf("make profile directory: %w", err)
+	}
+	verb := []string{"--set", toplevel}
+	if old, err := filepath.EvalSymlinks(fmt.Sprintf("%s-%d-link", path, generation)); generation > 0 && err == nil && old == toplevel {
+		verb = []string{"--switch-generation", strconv.FormatInt(generation, 10)}
+	}
+	result, err := m.nix(ctx, queryLimit, "nix-env", append([]string{"--profile", path}, verb...)...)
 	if err != nil {
-		return ""
+		return err
 	}
-	defer func() { _ = f.Close() }() // only read
-	if info, err := f.Stat(); err == nil && info.Size() > maxOutput {
-		_, _ = f.Seek(-maxOutput, io.SeekEnd) // else the beginning is shown
+	if result.ExitCode != 0 {
+		return fmt.Errorf("nix-env %s: exit code %d: %s", verb[0], result.ExitCode, humanTail(string(result.Stderr)))
 	}
-	data, _ := io.ReadAll(io.LimitReader(f, maxOutput)) // what can be read is shown
-	return plain(string(data))
+	return nil
+}
+
+// rootLink is the garbage collector's root number i of that name.
+func (m *Machine) rootLink(name string, i int) string {
+	return filepath.Join(m.opts.StateDir, "gcroots", fmt.Sprintf("%s.%d", name, i))
+}
+
+// Root roots each path by an indirect root, which a bare symlink is not.
+func (m *Machine) Root(ctx context.Context, name string, paths ...string) error {
+	for i, path := range paths {
+		if !nixos.IsStorePath(path) {
+			continue
+		}
+		link := m.rootLink(name, i)
+		if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
+			return fmt.Errorf("make directory of roots: %w", err)
+		}
+		result, err := m.nix(ctx, queryLimit, "nix-store", "--realise", "--add-root", link, "--indirect", topOf(path))
+		if err != nil {
+			return err
+		}
+		if target, err := os.Readlink(link); result.ExitCode != 0 || err != nil || target != topOf(path) {
+			return fmt.Errorf("root %s: exit code %d: %s", path, result.ExitCode, humanTail(string(result.Stderr)))
+		}
+	}
+	return nil
+}
+
+// topOf returns the store object that a path is in.
+func topOf(path string) string {
+	parts := strings.SplitN(path, "/", 5)
+	return strings.Join(parts[:min(len(parts), 4)], "/")
+}
+
+// Unroot removes the roots of that name.
+func (m *Machine) Unroot(name string) error {
+	dir := filepath.Dir(m.rootLink(name, 0))
+	links, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("look for roots: %w", err)
+	}
+	for _, link := range links {
+		if number, ours := strings.CutPrefix(link.Name(), name+"."); ours && !strings.Contains(number, ".") {
+			if err := os.Remove(filepath.Join(dir, link.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("remove root: %w", err)
+			}
+		}
+	}
+	return nil
 }

@@ -21,8 +21,11 @@ func (m *Machine) Build(ctx context.Context, req nixos.BuildRequest) (string, er
 		return "", fmt.Errorf("make directory of roots: %w", err)
 	}
 	installable := `path:.#nixosConfigurations."` + req.Attribute + `".config.system.build.toplevel`
-	result, err := m.nixIn(ctx, req.Dir, req.Limit, "nix", experimental("build", "--json", "--out-link", req.OutLink,
+	result, err := m.nixIn(ctx, buildUnits, req.Dir, req.Limit, "nix", experimental("build", "--json", "--out-link", req.OutLink,
 		"--no-update-lock-file", "--option", "accept-flake-config", "false", installable)...)
+	if req.Log != "" {
+		_ = os.WriteFile(req.Log, result.Stderr, 0o600) // for people; the build counts without it
+	}
 	switch {
 	case errors.Is(err, run.ErrLimit):
 		return "", &nixos.BuildError{Failure: nixos.BuilderFailure, ExitCode: -1, Message: fmt.Sprintf("the build took longer than its limit, %s", req.Limit)}

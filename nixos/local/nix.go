@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -37,11 +36,11 @@ func passed() []string {
 
 // nix runs a command of Nix.
 func (m *Machine) nix(ctx context.Context, limit time.Duration, program string, args ...string) (run.Result, error) {
-	return m.nixIn(ctx, "/", limit, program, args...)
+	return m.nixIn(ctx, "npcnix-nix-", "/", limit, program, args...)
 }
 
-// nixIn runs a command of Nix in a directory.
-func (m *Machine) nixIn(ctx context.Context, dir string, limit time.Duration, program string, args ...string) (run.Result, error) {
+// nixIn runs a command of Nix in a directory, in a unit with that prefix.
+func (m *Machine) nixIn(ctx context.Context, prefix, dir string, limit time.Duration, program string, args ...string) (run.Result, error) {
 	if err := os.MkdirAll(m.opts.CacheDir, 0o700); err != nil {
 		return run.Result{}, fmt.Errorf("make cache directory: %w", err)
 	}
@@ -52,7 +51,7 @@ func (m *Machine) nixIn(ctx context.Context, dir string, limit time.Duration, pr
 	if SmallMemory() {
 		env = append(env, "GC_INITIAL_HEAP_SIZE=1M", "GC_FREE_SPACE_DIVISOR=10")
 	}
-	return run.Run(ctx, run.Command{Path: program, Args: args, Env: env, Dir: dir, Limit: limit})
+	return m.command(ctx, prefix, run.Command{Path: program, Args: args, Env: env, Dir: dir, Limit: limit})
 }
 
 // experimental comes before each subcommand of nix.
@@ -115,24 +114,4 @@ func readVersion(stdout []byte) (string, error) {
 		return "", fmt.Errorf("nix --version printed %.80q", version)
 	}
 	return version, nil
-}
-
-// SetProfile makes the toplevel the profile's newest generation, unless it is
-// its present one.
-func (m *Machine) SetProfile(ctx context.Context, toplevel string) error {
-	if err := m.Check(ctx, toplevel); err != nil {
-		return err
-	}
-	path := m.path(profile)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // profiles are public
-		return fmt.Errorf("make profile directory: %w", err)
-	}
-	result, err := m.nix(ctx, queryLimit, "nix-env", "--profile", path, "--set", toplevel)
-	if err != nil {
-		return err
-	}
-	if result.ExitCode != 0 {
-		return fmt.Errorf("nix-env --set: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
-	}
-	return nil
 }

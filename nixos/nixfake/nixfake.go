@@ -10,35 +10,67 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/npcnix/npcnix/nixos"
 )
 
 // Machine is a scriptable machine. The zero value is an empty one on which
 // everything works. Its script fields are set before it is used.
+//
+// What a system is like stands in the words of its flake: npcnix-root marks it
+// for another root, no-stc lacks switch-to-configuration, no-agent does not
+// start the agent, agent:X starts another agent, special:X has that
+// specialisation, takes:X takes that long to activate, fails:X has a service that fails, inhibits:X is a critical
+// component.
 type Machine struct {
 	// OnBuild, if set, decides about a build before it is done.
 	OnBuild func(req nixos.BuildRequest) error
 	// OnStart, if set, decides how a run of stc ends. Activating false means
 	// that the machine stays as it was.
 	OnStart func(a nixos.Activation) (result nixos.Result, activating bool)
+	// Took, if set, is how long a run takes; at its end the machine changes.
+	Took func(a nixos.Activation) time.Duration
 	// OnSetProfile, if set, decides about setting the profile.
 	OnSetProfile func(toplevel string) error
-	// Rooted makes the machine refuse toplevels whose tree has no file npcnix-root.
+	// OnGuard is what a guard does; none if not set.
+	OnGuard func(ctx context.Context, dir string)
+	// OnRestart is how the agent is restarted, OnReboot what a reboot does to it.
+	OnRestart, OnReboot func()
+	// OnProbe, if set, answers http, tcp and exec checks.
+	OnProbe func(what string) error
+	// Rooted makes the machine refuse toplevels whose flake has no word npcnix-root.
 	Rooted bool
+	// Unmanaged is a machine without a service manager.
+	Unmanaged bool
+	// Other says what else switches the machine.
+	Other string
+	// Warned are the machine's warnings.
+	Warned []string
 
 	mu      sync.Mutex
 	state   nixos.Machine
-	runs    map[string]nixos.Result
+	boots   int
+	runs    map[string]*running
 	calls   []string
-	marked  map[string]bool
+	words   map[string][]string
+	paths   map[int64]string // of the profile's generations
+	roots   map[string][]string
+	guards  map[string]*guard
+	agent   string
 	version string
+	walls   []string
+	working sync.WaitGroup
 }
 
 var (
 	_ nixos.Observer  = (*Machine)(nil)
 	_ nixos.Builder   = (*Machine)(nil)
 	_ nixos.Activator = (*Machine)(nil)
+	_ nixos.Guard     = (*Machine)(nil)
+	_ nixos.Power     = (*Machine)(nil)
+	_ nixos.Service   = (*Machine)(nil)
+	_ nixos.Prober    = (*Machine)(nil)
 )
 
 // Calls returns the calls that changed something, in order: "build web",
@@ -63,20 +95,94 @@ func (m *Machine) State() nixos.Machine {
 	return m.state
 }
 
+// Walls returns what was said to everybody who is logged in.
+func (m *Machine) Walls() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.walls)
+}
+
+// Rooted paths, by the name of their roots.
+func (m *Machine) Roots() map[string][]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.roots
+}
+
 func (m *Machine) called(format string, args ...any) {
 	m.calls = append(m.calls, fmt.Sprintf(format, args...))
 }
+
+// word returns what follows a prefix in the words of a toplevel's flake. The
+// caller holds the lock.
+func (m *Machine) word(toplevel, prefix string) (rest string, ok bool) {
+	base, _, _ := strings.Cut(toplevel, specialisationInfix)
+	for _, w := range m.words[base] {
+		if rest, ok := strings.CutPrefix(w, prefix); ok {
+			return rest, true
+		}
+	}
+	return "", false
+}
+
+const specialisationInfix = "-specialisation-"
 
 // Observe describes the machine.
 func (m *Machine) Observe(ctx context.Context, desired string) (nixos.Machine, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	got := m.state
-	if name, ok := strings.CutPrefix(got.Running, desired+"-specialisation-"); ok && desired != "" {
-		got.Specialisation = name
+	if got.Running != desired {
+		got.Specialisation = m.Specialisation(desired, got.Running)
 	}
 	return got, ctx.Err() //nolint:wrapcheck // the caller's own
 }
+
+// Specialisation goes by the names of paths.
+func (*Machine) Specialisation(toplevel, path string) string {
+	if name, ok := strings.CutPrefix(path, toplevel+specialisationInfix); ok && toplevel != "" {
+		return name
+	}
+	return ""
+}
+
+// Specialised returns the path of a specialisation that the flake has.
+func (m *Machine) Specialised(toplevel, name string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if has, ok := m.word(toplevel, "special:"); ok && has == name {
+		return toplevel + specialisationInfix + name
+	}
+	return ""
+}
+
+// Inhibitors compares what inhibits switching.
+func (m *Machine) Inhibitors(toplevel string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, has := m.word(m.state.Running, "inhibits:")
+	if then, ok := m.word(toplevel, "inhibits:"); ok && has && then != now {
+		return []string{"component"}
+	}
+	return nil
+}
+
+// Units lists the service that the running system's flake says to fail.
+func (m *Machine) Units(ctx context.Context) (nixos.Units, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.Unmanaged {
+		return nil, nixos.ErrNoServiceManager
+	}
+	units := nixos.Units{{Name: "sshd.service"}}
+	if name, fails := m.word(m.state.Running, "fails:"); fails {
+		units = append(units, nixos.Unit{Name: name, Failed: true})
+	}
+	return units, ctx.Err() //nolint:wrapcheck // the caller's own
+}
+
+// OtherSwitch returns Other.
+func (m *Machine) OtherSwitch(context.Context) (string, error) { return m.Other, nil }
 
 // NixVersion returns a version that no real Nix has.
 func (m *Machine) NixVersion(context.Context) (string, error) {
@@ -92,9 +198,11 @@ func (m *Machine) UpgradeNix() {
 	m.version += "+1"
 }
 
-// BootID returns one boot's id.
-func (*Machine) BootID(context.Context) (string, error) {
-	return "00000000-0000-0000-0000-000000000000", nil
+// BootID counts the boots.
+func (m *Machine) BootID(context.Context) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return fmt.Sprintf("00000000-0000-0000-0000-%012d", m.boots), nil
 }
 
 // Build gives each tree and attribute a store path of its own. The tree must
@@ -124,10 +232,10 @@ func (m *Machine) Build(ctx context.Context, req nixos.BuildRequest) (string, er
 		return "", err //nolint:wrapcheck // names the path
 	}
 	_ = os.Remove(req.OutLink) // as nix build replaces it
-	if m.marked == nil {
-		m.marked = map[string]bool{}
+	if m.words == nil {
+		m.words = map[string][]string{}
 	}
-	m.marked[toplevel] = strings.Contains(string(flake), "npcnix-root")
+	m.words[toplevel] = strings.Fields(string(flake))
 	return toplevel, os.Symlink(toplevel, req.OutLink) //nolint:wrapcheck // names the path
 }
 
@@ -137,69 +245,67 @@ func (*Machine) Built(_ context.Context, outLink, toplevel string) bool {
 	return err == nil && target == toplevel
 }
 
-// Check refuses unmarked toplevels on a rooted machine.
-func (m *Machine) Check(_ context.Context, toplevel string) error {
+// Sweep has nothing to end: a build ends with its call.
+func (*Machine) Sweep(context.Context) error { return nil }
+
+// HTTP asks OnProbe.
+func (m *Machine) HTTP(_ context.Context, url string) error { return m.probe("http " + url) }
+
+// TCP asks OnProbe.
+func (m *Machine) TCP(_ context.Context, address string) error { return m.probe("tcp " + address) }
+
+// Exec asks OnProbe.
+func (m *Machine) Exec(_ context.Context, name string) error { return m.probe("exec " + name) }
+
+func (m *Machine) probe(what string) error {
+	if m.OnProbe == nil {
+		return nil
+	}
+	return m.OnProbe(what)
+}
+
+// Outdated compares the agent that was started with the running system's.
+func (m *Machine) Outdated(context.Context) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.Rooted && !m.marked[toplevel] {
-		return nixos.ErrRootNotSupported
+	if now := m.defined(m.state.Running); now != m.agent {
+		return fmt.Sprintf("the agent is %q, this one %q", now, m.agent), nil
 	}
+	return "", nil
+}
+
+// defined is the agent that a system starts. The caller holds the lock.
+func (m *Machine) defined(toplevel string) string {
+	agent, _ := m.word(toplevel, "agent:")
+	return agent
+}
+
+// AgentStarted says that an agent was started, as the running system defines it.
+func (m *Machine) AgentStarted() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.agent = m.defined(m.state.Running)
+}
+
+// Removes looks for the word no-agent.
+func (m *Machine) Removes(_ context.Context, toplevel string) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, removes := m.word(toplevel, "no-agent")
+	return removes, nil
+}
+
+// Restart calls OnRestart.
+func (m *Machine) Restart(context.Context) error {
+	m.mu.Lock()
+	m.called("restart agent")
+	m.mu.Unlock()
+	if m.OnRestart == nil {
+		return nixos.ErrNoServiceManager
+	}
+	m.OnRestart()
 	return nil
 }
 
-// Start runs stc at once; Await tells how it ended.
-func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
-	if err := m.Check(ctx, a.Toplevel); err != nil {
-		return err
-	}
-	result, activating := nixos.Result{Exited: true}, true
-	if m.OnStart != nil {
-		result, activating = m.OnStart(a)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.called("%s %s", a.Action, a.Toplevel)
-	if m.runs == nil {
-		m.runs = map[string]nixos.Result{}
-	}
-	m.runs[a.ID] = result
-	switch {
-	case !activating:
-	case a.Action == nixos.ActionTest:
-		m.state.Running = a.Toplevel
-	case m.state.Profile == a.Toplevel: // installers ignore what is in no profile
-		m.state.BootDefault = a.Toplevel
-	}
-	return nil
-}
-
-// Await returns how a run ended.
-func (m *Machine) Await(_ context.Context, id string) (nixos.Result, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	result, ok := m.runs[id]
-	if !ok {
-		return nixos.Result{How: "never started"}, nil
-	}
-	return result, nil
-}
-
-// SetProfile adds a generation.
-func (m *Machine) SetProfile(ctx context.Context, toplevel string) error {
-	if err := m.Check(ctx, toplevel); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.called("profile %s", toplevel)
-	if m.OnSetProfile != nil {
-		if err := m.OnSetProfile(toplevel); err != nil {
-			return err
-		}
-	}
-	if m.state.Profile != toplevel {
-		m.state.Profile = toplevel
-		m.state.ProfileGeneration++
-	}
-	return nil
-}
+// Warnings returns Warned.
+func (m *Machine) Warnings(context.Context) []string { return m.Warned }

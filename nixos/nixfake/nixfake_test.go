@@ -3,26 +3,36 @@ package nixfake_test
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/npcnix/npcnix/nixos/nixfake"
 	"github.com/npcnix/npcnix/nixos/nixostest"
 )
 
+// machine adds what the contract wants to look at.
+type machine struct{ *nixfake.Machine }
+
+func (machine) Touched(string) bool            { return true }
+func (m machine) RootsOf(name string) []string { return m.Roots()[name] }
+
 func TestContract(t *testing.T) {
 	t.Parallel()
-	nixostest.Run(t, nixostest.Fake, nixostest.Harness{
+	nixostest.Run(t, nixostest.Harness{
 		New: func(t *testing.T) nixostest.Machine {
 			t.Helper()
-			return &nixfake.Machine{Rooted: true}
+			return machine{&nixfake.Machine{Rooted: true}}
 		},
-		Flake: func(t *testing.T, dir, motd string, marked bool) {
+		Flake: func(t *testing.T, dir string, system nixostest.System) {
 			t.Helper()
-			text := "web " + motd
-			if marked {
-				text += " npcnix-root"
+			words := []string{"web", system.Motd}
+			if !system.Unmarked {
+				words = append(words, "npcnix-root")
 			}
-			if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(text), 0o600); err != nil {
+			if system.Hangs {
+				words = append(words, "takes:10m")
+			}
+			if err := os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(strings.Join(words, " ")), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		},

@@ -1,10 +1,12 @@
 package nixostest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,24 +18,28 @@ type Machine interface {
 	nixos.Observer
 	nixos.Builder
 	nixos.Activator
+	// Touched reports whether a run has begun to change the machine.
+	Touched(id string) bool
+	// RootsOf are the paths that Root of that name keeps.
+	RootsOf(name string) []string
 }
-
-// Implementation names what is under test.
-type Implementation string
-
-// The implementations.
-const (
-	Local Implementation = "local"
-	Fake  Implementation = "fake"
-)
 
 // Harness brings a machine to the contract.
 type Harness struct {
 	// New returns an empty machine below another root.
 	New func(t *testing.T) Machine
-	// Flake writes a flake that has the host web with that message of the day,
-	// or, unless marked, without the marker for other roots.
-	Flake func(t *testing.T, dir, motd string, marked bool)
+	// Flake writes a flake that has the host web.
+	Flake func(t *testing.T, dir string, system System)
+}
+
+// System is what the host web of a flake is like.
+type System struct {
+	// Motd tells it from others.
+	Motd string
+	// Unmarked leaves out the marker for other roots.
+	Unmarked bool
+	// Hangs makes its activation take ten minutes.
+	Hangs bool
 }
 
 // limit bounds builds and switches in the contract.
@@ -43,33 +49,14 @@ const limit = time.Minute
 type contract struct {
 	sentence string
 	test     func(t *testing.T, h Harness, m Machine)
-	// skipped says why an implementation cannot show it.
-	skipped map[Implementation]string
-}
-
-// Check returns an error if a part of the contract is shown by nobody.
-func Check() error {
-	var errs []error
-	for _, c := range contracts() {
-		if len(c.skipped) > 1 {
-			errs = append(errs, fmt.Errorf("%q is skipped by all", c.sentence))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // Run runs the contract against an implementation.
-func Run(t *testing.T, which Implementation, h Harness) {
+func Run(t *testing.T, h Harness) {
 	t.Helper()
-	if err := Check(); err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range contracts() {
 		t.Run(c.sentence, func(t *testing.T) {
 			t.Parallel()
-			if why, skipped := c.skipped[which]; skipped {
-				t.Skipf("not shown by %s: %s", which, why)
-			}
 			c.test(t, h, h.New(t))
 		})
 	}
@@ -77,31 +64,43 @@ func Run(t *testing.T, which Implementation, h Harness) {
 
 func contracts() []contract {
 	return []contract{
-		{"an empty machine has nothing", testEmpty, nil},
-		{"a build is rooted where it was asked", testBuild, nil},
-		{"equal sources give equal systems, others do not", testReproducible, nil},
-		{"a missing attribute is told from other failures", testMissingAttribute, nil},
-		{"a broken flake is an evaluation failure", testBrokenFlake, nil},
-		{"a root that is gone is not built any more", testGoneRoot, nil},
-		{"test activates and makes nothing permanent", testActivate, nil},
-		{"boot makes a system of the profile the default", testBoot, nil},
-		{"boot ignores a system in no profile", testBootWithoutProfile, nil},
-		{"setting the profile twice adds one generation", testProfile, nil},
-		{"a run that never started says so", testNeverStarted, nil},
-		{"an unmarked system is refused, and nothing of it runs", testUnmarked, nil},
-		{"a run is over when it was awaited, and its lock is free", testAwaitTwice, map[Implementation]string{Fake: "its runs hold no lock"}},
-		{"nix says its version", testVersion, nil},
+		{"an empty machine has nothing", testEmpty},
+		{"a build is rooted where it was asked", testBuild},
+		{"equal sources give equal systems, others do not", testReproducible},
+		{"a missing attribute is told from other failures", testMissingAttribute},
+		{"a broken flake is an evaluation failure", testBrokenFlake},
+		{"a root that is gone is not built any more", testGoneRoot},
+		{"test activates and makes nothing permanent", testActivate},
+		{"boot makes a system of the profile the default", testBoot},
+		{"boot ignores a system in no profile", testBootWithoutProfile},
+		{"setting the profile twice adds one generation", testProfile},
+		{"a run that never started says so", testNeverStarted},
+		{"an unmarked system is refused, and nothing of it runs", testUnmarked},
+		{"a run is awaited by whoever asks, as often as they ask", testAwaitTwice},
+		{"a run is started once", testStartTwice},
+		{"a run that is stopped did not exit, and says that it was at work", testStop},
+		{"a run ends at its limit", testLimit},
+		{"awaiting ends with its context, and the run goes on", testAwaitCancelled},
+		{"dry-activate changes nothing", testDry},
+		{"the profile goes back to a generation that is still there", testProfileBack},
+		{"roots last until they are removed, and what is no store path has none", testRoots},
+		{"nix says its version", testVersion},
 	}
 }
 
 // build builds the host web of a flake with that message of the day.
 func build(t *testing.T, h Harness, m Machine, motd string, marked bool) (toplevel, outLink string) {
 	t.Helper()
+	return buildSystem(t, h, m, System{Motd: motd, Unmarked: !marked})
+}
+
+func buildSystem(t *testing.T, h Harness, m Machine, system System) (toplevel, outLink string) {
+	t.Helper()
 	dir := filepath.Join(t.TempDir(), "a tree, with spaces & signs #?%20")
 	if err := os.Mkdir(dir, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	h.Flake(t, dir, motd, marked)
+	h.Flake(t, dir, system)
 	outLink = filepath.Join(t.TempDir(), "roots", "web")
 	toplevel, err := m.Build(t.Context(), nixos.BuildRequest{Dir: dir, Attribute: "web", OutLink: outLink, Limit: limit})
 	if err != nil {
@@ -168,7 +167,7 @@ func testReproducible(t *testing.T, h Harness, m Machine) {
 func testMissingAttribute(t *testing.T, h Harness, m Machine) {
 	t.Helper()
 	dir := t.TempDir()
-	h.Flake(t, dir, "one", true)
+	h.Flake(t, dir, System{Motd: "one"})
 	_, err := m.Build(t.Context(), nixos.BuildRequest{Dir: dir, Attribute: "absent", OutLink: filepath.Join(t.TempDir(), "x"), Limit: limit})
 	wantFailure(t, err, nixos.AttributeMissing)
 }
@@ -215,11 +214,11 @@ func testBoot(t *testing.T, h Harness, m Machine) {
 	t.Helper()
 	one, _ := build(t, h, m, "one", true)
 	two, _ := build(t, h, m, "two", true)
-	for _, toplevel := range []string{one, two, one} {
-		if err := m.SetProfile(t.Context(), toplevel); err != nil {
+	for i, toplevel := range []string{one, two, one} {
+		if err := m.SetProfile(t.Context(), toplevel, 0); err != nil {
 			t.Fatal(err)
 		}
-		stc(t, m, "boot", toplevel, nixos.ActionBoot)
+		stc(t, m, fmt.Sprint("boot", i), toplevel, nixos.ActionBoot)
 		if got := observe(t, m, toplevel); got.BootDefault != toplevel || got.Profile != toplevel || got.Running != "" {
 			t.Errorf("after boot of %s: %+v", toplevel, got)
 		}
@@ -230,7 +229,7 @@ func testBootWithoutProfile(t *testing.T, h Harness, m Machine) {
 	t.Helper()
 	one, _ := build(t, h, m, "one", true)
 	two, _ := build(t, h, m, "two", true)
-	if err := m.SetProfile(t.Context(), one); err != nil {
+	if err := m.SetProfile(t.Context(), one, 0); err != nil {
 		t.Fatal(err)
 	}
 	stc(t, m, "one", one, nixos.ActionBoot)
@@ -245,7 +244,7 @@ func testProfile(t *testing.T, h Harness, m Machine) {
 	one, _ := build(t, h, m, "one", true)
 	two, _ := build(t, h, m, "two", true)
 	for i, toplevel := range []string{one, one, two} {
-		if err := m.SetProfile(t.Context(), toplevel); err != nil {
+		if err := m.SetProfile(t.Context(), toplevel, 0); err != nil {
 			t.Fatal(err)
 		}
 		want := []int64{1, 1, 2}[i]
@@ -267,7 +266,7 @@ func testUnmarked(t *testing.T, h Harness, m Machine) {
 	toplevel, _ := build(t, h, m, "one", false)
 	start := m.Start(t.Context(), nixos.Activation{ID: "x", Toplevel: toplevel, Action: nixos.ActionTest, Limit: limit})
 	for what, err := range map[string]error{
-		"check": m.Check(t.Context(), toplevel), "start": start, "set profile": m.SetProfile(t.Context(), toplevel),
+		"check": m.Check(t.Context(), toplevel), "start": start, "set profile": m.SetProfile(t.Context(), toplevel, 0),
 	} {
 		if !errors.Is(err, nixos.ErrRootNotSupported) {
 			t.Errorf("%s: %v", what, err)
@@ -292,5 +291,113 @@ func testVersion(t *testing.T, _ Harness, m Machine) {
 	t.Helper()
 	if version, err := m.NixVersion(t.Context()); err != nil || version == "" || version[0] < '0' || version[0] > '9' {
 		t.Errorf("version %q, %v", version, err)
+	}
+}
+
+func testStartTwice(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	toplevel, _ := build(t, h, m, "one", true)
+	stc(t, m, "one", toplevel, nixos.ActionTest)
+	err := m.Start(t.Context(), nixos.Activation{ID: "one", Toplevel: toplevel, Action: nixos.ActionTest, Limit: limit})
+	if !errors.Is(err, nixos.ErrRunExists) {
+		t.Errorf("second start: %v", err)
+	}
+}
+
+// hanging starts a run that does not end by itself within a test.
+func hanging(t *testing.T, h Harness, m Machine, limit time.Duration) (toplevel string) {
+	t.Helper()
+	toplevel, _ = buildSystem(t, h, m, System{Motd: "hangs", Hangs: true})
+	if err := m.Start(t.Context(), nixos.Activation{ID: "hangs", Toplevel: toplevel, Action: nixos.ActionTest, Limit: limit}); err != nil {
+		t.Fatal(err)
+	}
+	return toplevel
+}
+
+func testStop(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	toplevel := hanging(t, h, m, limit)
+	for deadline := time.Now().Add(limit); !m.Touched("hangs") && time.Now().Before(deadline); { //nolint:forbidigo // a real process
+		time.Sleep(time.Millisecond)
+	}
+	if err := m.Stop(t.Context(), "hangs"); err != nil {
+		t.Fatal(err)
+	}
+	result, err := m.Await(t.Context(), "hangs")
+	if err != nil || result.Exited || result.How == "" || !result.Touched {
+		t.Errorf("%+v %v", result, err)
+	}
+	if got := observe(t, m, toplevel); got.Running != "" {
+		t.Errorf("it runs %s", got.Running)
+	}
+	if err := m.Stop(t.Context(), "hangs"); err != nil {
+		t.Errorf("stop what does not run: %v", err)
+	}
+}
+
+func testLimit(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	hanging(t, h, m, time.Second)
+	result, err := m.Await(t.Context(), "hangs")
+	if err != nil || result.Exited || !strings.Contains(result.How, "time limit") {
+		t.Errorf("%+v %v", result, err)
+	}
+}
+
+func testAwaitCancelled(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	hanging(t, h, m, limit)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if result, err := m.Await(ctx, "hangs"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%+v %v", result, err)
+	}
+	if err := m.Stop(t.Context(), "hangs"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testDry(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	toplevel, _ := build(t, h, m, "one", true)
+	stc(t, m, "dry", toplevel, nixos.ActionDry)
+	if got := observe(t, m, toplevel); got != (nixos.Machine{}) {
+		t.Errorf("the machine changed: %+v", got)
+	}
+}
+
+func testProfileBack(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	one, _ := build(t, h, m, "one", true)
+	two, _ := build(t, h, m, "two", true)
+	for _, c := range []struct {
+		toplevel         string
+		generation, want int64
+	}{{one, 0, 1}, {two, 0, 2}, {one, 1, 1}, {two, 1, 2}, {one, 9, 3}} {
+		if err := m.SetProfile(t.Context(), c.toplevel, c.generation); err != nil {
+			t.Fatal(err)
+		}
+		if got := observe(t, m, ""); got.Profile != c.toplevel || got.ProfileGeneration != c.want {
+			t.Errorf("profile is %s, generation %d, want %s, %d", got.Profile, got.ProfileGeneration, c.toplevel, c.want)
+		}
+	}
+}
+
+func testRoots(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	one, _ := build(t, h, m, "one", true)
+	if err := m.Root(t.Context(), "x", one, "", "/run/current-system", "/nix/store/../x"); err != nil {
+		t.Fatal(err)
+	}
+	if roots := m.RootsOf("x"); len(roots) != 1 || roots[0] != one {
+		t.Errorf("roots %v, want %s", roots, one)
+	}
+	for range 2 {
+		if err := m.Unroot("x"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if roots := m.RootsOf("x"); len(roots) != 0 {
+		t.Errorf("roots %v are left", roots)
 	}
 }

@@ -49,12 +49,11 @@ type Command struct {
 	// MaxStdout bounds what is kept of the standard output, in bytes; 0 is 4 MiB.
 	// A command that prints more is stopped.
 	MaxStdout int
-	// Output, if set, takes what the command prints instead of Result.
-	Output *os.File
+	// Output, if set, takes what the command prints instead of Result; Errors,
+	// if set too, what it prints on its standard error.
+	Output, Errors *os.File
 	// Leave lets what the command leaves behind go on after it has exited.
 	Leave bool
-	// Inherit is passed to the command as descriptor 3 and following.
-	Inherit []*os.File
 }
 
 // Result is how a command ended.
@@ -104,9 +103,8 @@ func Start(c Command) (*Process, error) {
 		p.cmd.Env = []string{}
 	}
 	p.cmd.Dir = c.Dir
-	p.cmd.ExtraFiles = c.Inherit
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // its own session and group
-	pipes, err := p.connect(c.Output)
+	pipes, err := p.connect(c.Output, c.Errors)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", c.Path, err)
 	}
@@ -139,9 +137,9 @@ func Start(c Command) (*Process, error) {
 }
 
 // connect gives the command its outputs.
-func (p *Process) connect(output *os.File) (*pipes, error) {
+func (p *Process) connect(output, errs *os.File) (*pipes, error) {
 	if output != nil {
-		p.cmd.Stdout, p.cmd.Stderr = output, output
+		p.cmd.Stdout, p.cmd.Stderr = output, cmp.Or(errs, output)
 		return &pipes{}, nil
 	}
 	pipes := &pipes{}
@@ -228,4 +226,22 @@ func Environ(names []string, assignments ...string) []string {
 		}
 	}
 	return append(env, assignments...)
+}
+
+// LookPath returns the file that a command names, as Start finds it.
+func LookPath(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("find program: %w", err)
+	}
+	return path, nil
+}
+
+// Exec becomes another program. It returns only if it cannot.
+func Exec(argv, env []string) error {
+	path, err := LookPath(argv[0])
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("become %s: %w", path, syscall.Exec(path, argv, env)) //nolint:gosec // an argument vector
 }

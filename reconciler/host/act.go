@@ -13,8 +13,7 @@ import (
 )
 
 // planAndAct looks at the machine, decides and acts, until nothing can be done
-// now. An agent that is told to stop begins nothing, but commits what it has
-// activated.
+// now. An agent that is told to stop begins nothing.
 func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 	p.looked = p.storeProblem == nil
 	for range maxActs {
@@ -27,13 +26,18 @@ func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 		if err != nil {
 			return err
 		}
-		p.decision = plan.Decide(in)
+		if p.decision, err = r.decide(ctx, in); err != nil {
+			return err
+		}
 		r.logDecision(p)
 		if p.decision.Action == plan.None {
 			p.decided = true
-			return r.forgetTarget(p, in)
+			if err := r.forgetTarget(p, in); err != nil {
+				return err
+			}
+			return r.restartIfOutdated(ctx)
 		}
-		if ctx.Err() != nil && p.decision.Action != plan.Commit {
+		if ctx.Err() != nil {
 			return r.interrupted(ctx, p)
 		}
 		if err := r.act(ctx, p); err != nil {
@@ -44,7 +48,7 @@ func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 }
 
 func (r *Reconciler) act(ctx context.Context, p *pass) error {
-	if err := r.open(); err != nil {
+	if err := r.open(ctx); err != nil {
 		return err
 	}
 	p.progress = p.decision.Message
@@ -55,9 +59,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	ctx, stop := r.beatDuring(ctx)
 	defer stop()
 	if p.desired != nil {
-		if err := r.opts.Activator.Check(ctx, p.desired.Toplevel); errors.Is(err, nixos.ErrRootNotSupported) {
-			return r.fail(p, plan.Permanent, v1alpha1.ReasonRootNotSupported, p.desired.Toplevel+": "+err.Error())
-		} else if err != nil {
+		if refused, err := r.refused(ctx, p); refused || err != nil {
 			return err
 		}
 	}
@@ -65,12 +67,60 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	case plan.Build:
 		return r.build(ctx, p)
 	case plan.Activate:
-		return r.activate(context.WithoutCancel(ctx), p)
+		return r.activate(ctx, p)
+	case plan.Stage:
+		return r.stage(ctx, p)
 	case plan.Commit:
-		return r.commit(context.WithoutCancel(ctx), p)
+		return r.mend(context.WithoutCancel(ctx), p)
+	case plan.DryActivate:
+		return r.dryActivate(ctx, p)
 	default:
 		return fmt.Errorf("no such action: %s", p.decision.Action)
 	}
+}
+
+// refused ends the attempt at a system that cannot be activated here at all.
+func (r *Reconciler) refused(ctx context.Context, p *pass) (bool, error) {
+	err := r.opts.Activator.Check(ctx, p.desired.Toplevel)
+	switch {
+	case errors.Is(err, nixos.ErrRootNotSupported):
+		return true, r.fail(p, plan.Permanent, v1alpha1.ReasonRootNotSupported, p.desired.Toplevel+": "+err.Error())
+	case errors.Is(err, nixos.ErrNoSwitch):
+		return true, r.fail(p, plan.Permanent, v1alpha1.ReasonNoSwitch, p.desired.Toplevel+": "+err.Error())
+	default:
+		return false, err
+	}
+}
+
+// decide asks the planner, and what may hold an activation back at the last
+// moment once there is one.
+func (r *Reconciler) decide(ctx context.Context, in plan.Input) (plan.Decision, error) {
+	d := plan.Decide(in)
+	if d.Action != plan.Activate && d.Action != plan.Stage && d.Action != plan.Commit {
+		return d, nil
+	}
+	other, err := r.opts.Observer.OtherSwitch(ctx)
+	if err != nil {
+		return d, fmt.Errorf("look for another switch: %w", err)
+	}
+	removed := false
+	if in.Spec.RebuildPolicy.AllowAgentRemoval != r.opts.Host {
+		if removed, err = r.opts.Service.Removes(ctx, in.Desired); err != nil {
+			return d, fmt.Errorf("look for the agent in %s: %w", in.Desired, err)
+		}
+	}
+	in.Gates = &plan.Gates{OtherSwitch: other, AgentRemoved: removed}
+	return plan.Decide(in), nil
+}
+
+// restartIfOutdated restarts an idle agent whose program or unit somebody
+// else's switch changed, once for each change.
+func (r *Reconciler) restartIfOutdated(ctx context.Context) error {
+	why, err := r.opts.Service.Outdated(ctx)
+	if err != nil || why == "" || why == r.journal.RestartedFor || r.journal.Phase.transacting() {
+		return err
+	}
+	return r.restart(ctx, why)
 }
 
 // announce reports what is about to be done. That it cannot be reported holds

@@ -1,7 +1,9 @@
 package host
 
 import (
+	"context"
 	"strings"
+	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
@@ -16,51 +18,62 @@ func (r *Reconciler) newTarget() {
 	}
 }
 
-// forgetTarget drops the failure of a target that is in force now: somebody
-// else may have helped.
+// forgetTarget drops the failure of a target with which nothing is left to do:
+// somebody else may have helped.
 func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 	j := r.journal
-	if !p.decision.Ready || (j.Tries.Failure == nil && j.Committed == in.Desired && !j.open()) {
+	if !p.decision.Ready {
+		return nil
+	}
+	mode := in.Spec.RebuildPolicy.Mode
+	inForce := in.Machine.Runs(in.Desired) && in.Machine.Profile == in.Desired && in.Unproven != in.Desired
+	if j.Tries.Failure == nil && !j.open() && (!inForce || j.Committed == in.Desired) {
 		return nil
 	}
 	if j.open() {
-		message := "The system ran already; nothing was activated."
-		if j.Phase == phaseActivated {
-			message = "The system was activated; profile and boot default were right already."
+		switch {
+		case mode == v1alpha1.ModeBuild || mode == v1alpha1.ModeDryActivate:
+			r.endAttempt(phaseBuilt, v1alpha1.OutcomeBuilt, v1alpha1.ReasonBuiltOnly, "By its policy this host activates nothing.")
+		default:
+			r.endAttempt(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, "The system ran already; nothing was activated.")
 		}
-		j.end(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, message, r.opts.Now())
 	}
 	j.Tries = tries{Key: j.Tries.Key}
-	j.Committed = in.Desired
-	return saveJournal(r.opts.StateDir, j)
+	if inForce {
+		j.Committed = in.Desired
+	}
+	return r.save()
 }
 
 // open begins an attempt unless one is open.
-func (r *Reconciler) open() error {
+func (r *Reconciler) open(ctx context.Context) error {
 	j, pub := r.journal, r.documents.publication
 	if j.open() && j.Attempt.RemoteGeneration == pub.Metadata.Generation {
 		return nil
 	}
 	if j.open() {
-		j.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "A newer generation took its place.", r.opts.Now())
+		r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "A newer generation took its place.")
+	}
+	if err := r.unstage(ctx); err != nil {
+		return err
 	}
 	j.begin(v1alpha1.Attempt{
 		ID: r.opts.NewID(), RemoteGeneration: pub.Metadata.Generation, Revision: pub.Spec.Source.FullRevision(),
 		StartedAt: newTime(r.opts.Now()), Outcome: v1alpha1.OutcomeRunning, Attempt: j.Tries.Counted + 1,
 	})
-	return saveJournal(r.opts.StateDir, j)
+	return r.save()
 }
 
 // enter writes the phase before the act that it names.
 func (r *Reconciler) enter(ph phase) error {
-	r.journal.Phase = ph
-	return saveJournal(r.opts.StateDir, r.journal)
+	r.journal.Phase, r.journal.BootID = ph, r.bootID
+	return r.save()
 }
 
 // fail ends the attempt and remembers how, so that the planner can decide
 // whether and when it is tried again.
 func (r *Reconciler) fail(p *pass, class plan.Class, reason, message string) error {
-	j, d, now := r.journal, &r.documents, r.opts.Now()
+	j, now := r.journal, r.opts.Now()
 	p.attempted = true
 	n := int32(1)
 	switch class {
@@ -71,13 +84,27 @@ func (r *Reconciler) fail(p *pass, class plan.Class, reason, message string) err
 		j.Tries.Transient = 0
 		j.Tries.Counted++
 		n = j.Tries.Counted
-	case plan.Permanent:
+	default:
 		j.Tries.Transient = 0
 	}
 	j.Tries.Failure = &plan.Failure{
-		Class: class, Reason: reason, Message: message, Content: d.content(),
-		NextAt: now.Add(plan.Backoff(d.accepted.spec.RebuildPolicy.Retry, n)),
+		Class: class, Reason: reason, Message: message, Content: r.documents.contentOr(""),
+		NextAt: now.Add(plan.Backoff(r.policy().Retry, n)),
 	}
 	j.end(phaseFailed, v1alpha1.OutcomeFailed, reason, message, now)
-	return saveJournal(r.opts.StateDir, j)
+	return r.save()
+}
+
+// policy is the rebuildPolicy in force, or the default where none is known.
+func (r *Reconciler) policy() *v1alpha1.RebuildPolicy {
+	if a := r.documents.accepted; a != nil {
+		return a.spec.RebuildPolicy
+	}
+	return v1alpha1.HostSpecSpec{}.WithDefaults("").RebuildPolicy
+}
+
+// jittered is a random part of a time, so that hosts that failed together do
+// not try again together.
+func (r *Reconciler) jittered(most time.Duration) time.Duration {
+	return max(time.Second, time.Duration(r.opts.Rand()*float64(most)))
 }

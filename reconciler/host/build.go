@@ -175,7 +175,7 @@ func (r *Reconciler) interrupted(ctx context.Context, p *pass) error {
 		return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
 	}
 	r.journal.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message, r.opts.Now())
-	return errors.Join(saveJournal(r.opts.StateDir, r.journal), context.Cause(ctx))
+	return errors.Join(r.save(), context.Cause(ctx))
 }
 
 // removeUnnamed removes the trees, downloads, roots and runs that the journal

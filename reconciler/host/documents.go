@@ -38,9 +38,11 @@ type documents struct {
 }
 
 type acceptedSpec struct {
-	etag, digest, policyDigest string
-	labels                     map[string]string
-	spec                       v1alpha1.HostSpecSpec // with defaults
+	etag, digest string
+	// policyDigest is that of rebuildPolicy and healthChecks.
+	policyDigest string
+	labels       map[string]string
+	spec         v1alpha1.HostSpecSpec // with defaults
 }
 
 // look asks for a document that may have changed. changed is false while it
@@ -141,8 +143,12 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 	if err != nil {
 		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
 	}
+	checks, err := codec.FieldDigest(docs[0], "spec", "healthChecks")
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
 	return &acceptedSpec{
-		etag: k.etag, digest: digest, policyDigest: policy,
+		etag: k.etag, digest: digest, policyDigest: codec.Digest([]byte(policy + checks)),
 		labels: spec.Metadata.Labels, spec: spec.Spec.WithDefaults(host),
 	}, nil
 }
@@ -238,4 +244,12 @@ func (d *documents) newest() time.Time {
 // the same is a change too.
 func (d *documents) content() string {
 	return fmt.Sprintf("%s %s %d", d.accepted.digest, d.remoteDigest, d.publication.Metadata.Generation)
+}
+
+// contentOr is content, or other while spec or remote is not known.
+func (d *documents) contentOr(other string) string {
+	if d.accepted == nil || d.publication == nil {
+		return other
+	}
+	return d.content()
 }

@@ -52,7 +52,7 @@ func TestSpecProblems(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ key, data, reason, message string }{
 		"missing":          {"", "", "SpecNotFound", "no hosts/web.yaml in the store"},
-		"unknown field":    {"hosts/web.yaml", hostSpec + "  remotte: x\n", "SpecInvalid", `hosts/web.yaml:6: spec.remotte: unknown field (did you mean "remote"?)`},
+		"unknown field":    {"hosts/web.yaml", hostSpec + "  remotte: x\n", "SpecInvalid", `hosts/web.yaml:7: spec.remotte: unknown field (did you mean "remote"?)`},
 		"wrong kind":       {"hosts/web.yaml", strings.Replace(hostSpec, "HostSpec", "Remote", 1), "SpecInvalid", `kind: found "Remote", expected HostSpec`},
 		"another's name":   {"hosts/web.yaml", strings.Replace(hostSpec, "name: web", "name: db", 1), "SpecInvalid", "metadata.name is db, expected web"},
 		"empty":            {"hosts/web.yaml", "", "SpecInvalid", "empty"},
@@ -61,16 +61,11 @@ func TestSpecProblems(t *testing.T) {
 		"override":         {"overrides/web.yaml", "whatever", "NotSupported", "overrides/web.yaml"},
 		"second document":  {"hosts/web.yaml", hostSpec + "---\n" + hostSpec, "NotSupported", "a second YAML document"},
 		"a window":         {"hosts/web.yaml", hostSpec + "  maintenanceWindow: {timeZone: UTC}\n", "NotSupported", "spec.maintenanceWindow"},
-		"health checks":    {"hosts/web.yaml", hostSpec + "  healthChecks: {settle: 1s}\n", "NotSupported", "spec.healthChecks"},
 		"closures":         {"hosts/web.yaml", hostSpec + "  origin: Closure\n", "NotSupported", "spec.origin: Closure"},
-		"another mode":     {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {mode: Boot}\n", "NotSupported", "spec.rebuildPolicy.mode"},
 		"reboots":          {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {reboot: {when: Always}}\n", "NotSupported", "spec.rebuildPolicy.reboot"},
-		"rollback":         {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {rollback: {onFailure: Keep}}\n", "NotSupported", "spec.rebuildPolicy.rollback"},
 		"full disk":        {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {diskFull: GarbageCollect}\n", "NotSupported", "spec.rebuildPolicy.diskFull"},
 		"free disk":        {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {minFreeDisk: 1GiB}\n", "NotSupported", "spec.rebuildPolicy.minFreeDisk"},
 		"retention":        {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {retention: {generations: 3}}\n", "NotSupported", "spec.rebuildPolicy.retention"},
-		"agent removal":    {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {allowAgentRemoval: web}\n", "NotSupported", "spec.rebuildPolicy.allowAgentRemoval"},
-		"confirm timeout":  {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {timeouts: {confirm: 1m}}\n", "NotSupported", "spec.rebuildPolicy.timeouts.confirm"},
 		"reboot timeout":   {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {timeouts: {reboot: 1m}}\n", "NotSupported", "spec.rebuildPolicy.timeouts.reboot"},
 		"malformed remote": {"remotes/prod.yaml", "kind: [", "RemoteInvalid", "remotes/prod.yaml"},
 	} {

@@ -27,12 +27,12 @@ func TestResultsOfTheSwitch(t *testing.T) {
 		retriesLeft bool
 	}{
 		"0 is done":                        {nixos.Result{Exited: true}, true, meta.True, "UpToDate", "", "build test profile boot", false, false},
-		"4 is switched, degraded":          {nixos.Result{Exited: true, ExitCode: 4, Output: "failed: x.service"}, true, meta.False, "Degraded", "x.service", "build test profile boot", true, false},
-		"100 asks for a reboot":            {nixos.Result{Exited: true, ExitCode: 100}, false, meta.False, "RebootRequired", "by a reboot", "build test", true, false},
-		"2 is a failed activation":         {nixos.Result{Exited: true, ExitCode: 2}, true, meta.False, "ActivationFailed", "exit code 2, the activation script failed. What runs now: the new system, perhaps not completely. Nothing was rolled back", "build test", false, true},
-		"any other code says nothing":      {nixos.Result{Exited: true, ExitCode: 11}, false, meta.False, "ActivationFailed", "exit code 11. What runs now: no system.", "build test", false, true},
-		"a signal says nothing":            {nixos.Result{How: "ended by signal: killed"}, false, meta.False, "ActivationFailed", "ended by signal: killed", "build test", false, true},
-		"0 without the system running":     {nixos.Result{Exited: true}, false, meta.False, "ActivationFailed", "exit code 0, but /run/current-system does not name it. What runs now: no system", "build test", false, true},
+		"4 is switched, checks decide":     {nixos.Result{Exited: true, ExitCode: 4, Output: "failed: x.service"}, true, meta.True, "UpToDate", "", "build test profile boot", false, false},
+		"100 is staged for a reboot":       {nixos.Result{Exited: true, ExitCode: 100}, false, meta.False, "RebootPending", "with a reboot", "build test profile boot", false, false},
+		"2 is a failed activation":         {nixos.Result{Exited: true, ExitCode: 2}, true, meta.False, "ActivationFailed", "exit code 2, the activation script failed. What ran then: /nix/store/3381bdc58276ddebfe64119a5e879462-nixos-system-web. There is no earlier system", "build test", false, true},
+		"any other code says nothing":      {nixos.Result{Exited: true, ExitCode: 11}, false, meta.False, "ActivationFailed", "The switch ended before it changed anything: exit code 11. Nothing was changed.", "build test", false, true},
+		"a signal says nothing":            {nixos.Result{How: "ended by signal: killed"}, false, meta.False, "ActivationFailed", "The switch ended before it changed anything: ended by signal: killed", "build test", false, true},
+		"0 without the system running":     {nixos.Result{Exited: true}, false, meta.False, "ActivationFailed", "exit code 0, but /run/current-system does not name it. What ran then: no known system", "build test", false, true},
 		"4 without the system running too": {nixos.Result{Exited: true, ExitCode: 4}, false, meta.False, "ActivationFailed", "exit code 4", "build test", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestResultsOfTheSwitch(t *testing.T) {
 			if got := meta.IsTrue(w.status().Status.Conditions, "Stalled"); got != c.stalled {
 				t.Errorf("Stalled is %v", got)
 			}
-			if m := w.machine.State(); c.ready == meta.False && c.reason != "Degraded" && (m.Profile != "" || m.BootDefault != "") {
+			if m := w.machine.State(); c.ready == meta.False && c.reason != "RebootPending" && (m.Profile != "" || m.BootDefault != "") {
 				t.Errorf("profile or boot default were touched: %+v", m)
 			}
 			w.now = w.now.Add(31 * time.Second)
@@ -249,12 +249,12 @@ func TestBootLoaderThatFails(t *testing.T) {
 	w.put("hosts/web.yaml", hostSpec)
 	w.publish("web 1")
 	w.pass()
-	w.want("Ready", meta.False, "BootLoaderFailed", "no space left on /boot")
+	w.want("Ready", meta.False, "BootLoaderFailed", "no space left on /boot There is no earlier system")
 	broken = false
 	w.now = w.now.Add(time.Minute)
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "")
-	w.wantCalls("build", "test", "profile", "boot", "boot")
+	w.wantCalls("build", "test", "profile", "boot", "test", "boot")
 }
 
 func TestClockThatWasWrongHoldsNothingBack(t *testing.T) {

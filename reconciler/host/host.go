@@ -13,7 +13,9 @@ import (
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/health"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
 )
@@ -30,6 +32,16 @@ type Options struct {
 	Observer  nixos.Observer
 	Builder   nixos.Builder
 	Activator nixos.Activator
+	Guard     nixos.Guard
+	Power     nixos.Power
+	Service   nixos.Service
+	Prober    nixos.Prober
+	// Fresh opens the store over connections of its own.
+	Fresh func(ctx context.Context) (store.Store, error)
+	// Checks are the commands that exec checks name, for the guard.
+	Checks map[string][]string
+	// Rand returns a number in [0, 1).
+	Rand func() float64
 	// StateDir is the agent's own directory; it is created, for root alone.
 	StateDir string
 	// MachineIDFile identifies the machine, such as /etc/machine-id.
@@ -48,16 +60,30 @@ func (o Options) validate() error {
 	switch {
 	case o.Host == "":
 		return errors.New("host reconciler needs the host's name")
-	case o.Store == nil, o.Observer == nil, o.Builder == nil, o.Activator == nil:
+	case o.Store == nil, o.Fresh == nil, o.Observer == nil, o.Builder == nil, o.Activator == nil,
+		o.Guard == nil, o.Power == nil, o.Service == nil, o.Prober == nil:
 		return errors.New("host reconciler needs a store and a machine")
 	case !filepath.IsAbs(o.StateDir):
 		return errors.New("host reconciler needs an absolute state directory")
-	case o.Now == nil, o.NewID == nil:
-		return errors.New("host reconciler needs a clock and a source of names")
+	case o.Now == nil, o.NewID == nil, o.Rand == nil:
+		return errors.New("host reconciler needs a clock, a source of names and one of randomness")
 	default:
 		return nil
 	}
 }
+
+// machine is what a transaction acts on.
+func (o Options) machine() transaction.Machine {
+	return struct {
+		nixos.Observer
+		nixos.Activator
+		nixos.Power
+		nixos.Prober
+	}{o.Observer, o.Activator, o.Power, o.Prober}
+}
+
+// health is what health checks look at.
+func (o Options) health() health.Machine { return o.machine() }
 
 // Reconciler brings one host to its declared state.
 type Reconciler struct {
@@ -75,6 +101,13 @@ type Reconciler struct {
 	unreported unreported
 	// What does not change while the agent runs.
 	nixVersion, bootID string
+	warnings           []string
+	// startFailed is why the newest switch could not be started.
+	startFailed error
+	// checked is what the last health checks of what runs came to.
+	checked  checked
+	pulse    *Pulse
+	requests requests
 }
 
 // ErrLocked is returned while another agent works over the same state directory.
@@ -96,7 +129,10 @@ func New(ctx context.Context, opts Options) (*Reconciler, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reconciler{opts: opts, lock: lock, startedAt: opts.Now()}
+	r := &Reconciler{opts: opts, lock: lock, startedAt: opts.Now(), pulse: &Pulse{}, warnings: opts.Service.Warnings(ctx)}
+	for _, warning := range r.warnings {
+		opts.Log.Info("This host is less safe than it could be", "host", opts.Host, "warning", warning)
+	}
 	if err := r.loadState(); err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
@@ -107,7 +143,7 @@ func New(ctx context.Context, opts Options) (*Reconciler, error) {
 // loadState reads what earlier agents left, so that a host that starts without
 // the network knows its state. A journal that cannot be read is a pass's to report.
 func (r *Reconciler) loadState() (err error) {
-	if err := removeTemporaries(journalPath(r.opts.StateDir), r.ownMachineID(), r.savedSpec(), r.savedRemote()); err != nil {
+	if err := removeTemporaries(journalPath(r.opts.StateDir), r.ownMachineID(), r.savedSpec(), r.savedRemote(), r.suspensionFile()); err != nil {
 		return err
 	}
 	if r.machineID, err = r.loadMachineID(); err != nil {
@@ -115,6 +151,9 @@ func (r *Reconciler) loadState() (err error) {
 	}
 	if r.journal, err = r.loadJournal(); err != nil {
 		r.opts.Log.Error(err, "Could not read the journal", "host", r.opts.Host)
+	}
+	if err := r.loadSuspension(); err != nil {
+		r.opts.Log.Error(err, "Could not read the local suspension", "host", r.opts.Host)
 	}
 	if err := r.loadDocuments(); err != nil { // the store has the truth
 		r.opts.Log.Error(err, "Could not read the last good documents", "host", r.opts.Host)

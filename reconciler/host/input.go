@@ -24,9 +24,12 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 		in.SpecProblem = d.overrideProblem
 	}
 	p.desired = nil
+	if err := r.retry(); err != nil {
+		return in, err
+	}
 	if d.accepted != nil && d.overrideProblem == nil {
 		in.Spec = &d.accepted.spec
-		in.Suspended = suspension(in.Spec.Suspend, now)
+		in.Suspended = r.suspension(now)
 	}
 	if in.Spec != nil && in.Remote != nil {
 		if err := r.desired(ctx, p); err != nil {
@@ -37,15 +40,33 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 		in.Attempts, in.Failure = j.Tries.Counted, j.Tries.Failure
 	}
 	if p.desired != nil {
-		in.Desired = p.desired.Toplevel
-		in.Degraded = j.Degraded.of(in.Desired)
+		r.remembered(&in, p.desired.Toplevel)
 	}
 	machine, err := r.opts.Observer.Observe(ctx, in.Desired)
 	if err != nil {
 		return in, fmt.Errorf("observe machine: %w", err)
 	}
 	p.machine, p.observed, in.Machine = machine, true, machine
-	return in, r.trackDrift(&in)
+	if in.Spec != nil && machine.Runs(in.Desired) && in.Unproven != in.Desired {
+		if in.Unhealthy, err = r.checkHealth(ctx, in.Desired); err != nil {
+			return in, fmt.Errorf("check health: %w", err)
+		}
+	}
+	return in, r.trackDrift(ctx, &in)
+}
+
+// remembered adds what the journal knows of the desired toplevel.
+func (r *Reconciler) remembered(in *plan.Input, desired string) {
+	j := r.journal
+	in.Desired, in.Staged, in.Dry = desired, j.Staged, j.Dry
+	in.Quarantined = j.quarantined(desired, r.documents.accepted.policyDigest)
+	if j.Superseded == desired { // a person switched away from it: drift
+		in.Committed = desired
+	}
+	if b := j.BootedOther; b != nil && b.Committed == desired && b.Content == in.Content {
+		in.BootedOther = fmt.Sprintf("The host booted %s instead of %s, which was committed last: a person or a boot counter wanted that. "+
+			"Nothing is corrected until the spec or the remote changes, or npcnix-reconciler retry on the host.", b.Booted, b.Committed)
+	}
 }
 
 // suspension returns the suspension that is in force at now, or nil.
@@ -81,7 +102,7 @@ func (r *Reconciler) desired(ctx context.Context, p *pass) error {
 // trackDrift remembers since when the machine differs from what was committed.
 // The grace starts anew when the running system changes again, but not when it
 // is the desired one that was brought back.
-func (r *Reconciler) trackDrift(in *plan.Input) error {
+func (r *Reconciler) trackDrift(ctx context.Context, in *plan.Input) error {
 	j := r.journal
 	drifted := in.Spec != nil && plan.Drifted(*in)
 	switch {
@@ -91,6 +112,7 @@ func (r *Reconciler) trackDrift(in *plan.Input) error {
 		j.Drift = nil
 	case j.Drift == nil || (j.Drift.Running != in.Machine.Running && !in.Machine.Runs(in.Desired)):
 		j.Drift = &drift{Running: in.Machine.Running, Since: in.Now}
+		r.warnOfCorrection(ctx, *in)
 	default:
 		in.DriftSince = j.Drift.Since
 		return nil
@@ -98,5 +120,19 @@ func (r *Reconciler) trackDrift(in *plan.Input) error {
 	if j.Drift != nil {
 		in.DriftSince = j.Drift.Since
 	}
-	return saveJournal(r.opts.StateDir, j)
+	return r.save()
+}
+
+// warnOfCorrection tells those who are logged in, who may have changed the host
+// for a reason.
+func (r *Reconciler) warnOfCorrection(ctx context.Context, in plan.Input) {
+	policy := in.Spec.RebuildPolicy.Drift
+	if policy.Action == v1alpha1.DriftReport || in.Suspended != nil || in.BootedOther != "" || in.Quarantined != "" {
+		return
+	}
+	message := fmt.Sprintf("npcnix: this host differs from its declared state and is corrected in %s. To stop that: npcnix-reconciler suspend --for 2h --reason WHY",
+		policy.Grace.Duration)
+	if err := r.opts.Power.Wall(ctx, message); err != nil {
+		r.opts.Log.Info("Could not tell who is logged in", "host", r.opts.Host, "error", err.Error())
+	}
 }

@@ -12,11 +12,13 @@ import (
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/health"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/statefile"
 )
 
 // journalVersion is the format of the journal that this agent writes.
-const journalVersion = 1
+const journalVersion = 2
 
 // errJournalTooNew is returned for a journal that a newer agent wrote.
 var errJournalTooNew = errors.New("the journal was written by a newer agent; nothing is changed until that agent is back")
@@ -32,12 +34,30 @@ const (
 	phaseFetched    phase = "Fetched"
 	phaseVerified   phase = "Verified"
 	phaseBuilt      phase = "Built"
+	phaseArmed      phase = "Armed"
 	phaseSwitching  phase = "Switching"
-	phaseActivated  phase = "Activated"
+	phaseConfirming phase = "Confirming"
 	phaseCommitting phase = "Committing"
 	phaseCommitted  phase = "Committed"
-	phaseFailed     phase = "Failed"
+	// phaseStaging: profile and boot default are being set, without activation.
+	phaseStaging phase = "Staging"
+	// phaseRebootPending: they are, and only a reboot is missing.
+	phaseRebootPending  phase = "RebootPending"
+	phaseRollingBack    phase = "RollingBack"
+	phaseRolledBack     phase = "RolledBack"
+	phaseRollbackFailed phase = "RollbackFailed"
+	phaseFailed         phase = "Failed"
 )
+
+// transacting reports whether a transaction is open whose acts must be ended.
+func (p phase) transacting() bool {
+	switch p {
+	case phaseArmed, phaseSwitching, phaseConfirming, phaseCommitting, phaseStaging, phaseRollingBack:
+		return true
+	default:
+		return false
+	}
+}
 
 // journal is what the host remembers between two looks and over a crash.
 type journal struct {
@@ -55,20 +75,78 @@ type journal struct {
 	// Built remembers which toplevel a source gave, newest first.
 	Built []built `json:"built,omitempty"`
 	// Committed is the toplevel that was last committed.
-	Committed string    `json:"committed,omitempty"`
-	Degraded  *degraded `json:"degraded,omitempty"`
+	Committed string `json:"committed,omitempty"`
+	// Superseded is a target that a person switched away from while it was
+	// brought into force.
+	Superseded string `json:"superseded,omitempty"`
 	// Unproven is a toplevel whose activation began and did not end well.
 	Unproven string `json:"unproven,omitempty"`
-	Drift    *drift `json:"drift,omitempty"`
+	// Staged is the toplevel that waits for a reboot, Dry the one that
+	// dry-activate was asked about last.
+	Staged string `json:"staged,omitempty"`
+	Dry    string `json:"dry,omitempty"`
+	Drift  *drift `json:"drift,omitempty"`
+	// BootID is the boot of the newest phase.
+	BootID string `json:"bootID,omitempty"`
+	// Restarts counts the restarts of the agent in this transaction, and
+	// RestartedFor is what it was restarted for last.
+	Restarts     int    `json:"restarts,omitempty"`
+	RestartedFor string `json:"restartedFor,omitempty"`
+	// Quarantine holds the targets that were taken back, newest first.
+	Quarantine []quarantined `json:"quarantine,omitempty"`
+	// BootedOther is a system that was booted instead of the committed one.
+	BootedOther *bootedOther `json:"bootedOther,omitempty"`
+	// Units are the services as they were when the committed system was confirmed.
+	Units *health.Baseline `json:"units,omitempty"`
+	// LogSlot is where the next log goes.
+	LogSlot int `json:"logSlot,omitempty"`
+}
+
+// quarantined is a target that is not tried again with the same policy.
+type quarantined struct {
+	Toplevel string `json:"toplevel"`
+	// Policy is the digest of rebuildPolicy and healthChecks.
+	Policy  string `json:"policy"`
+	Message string `json:"message"`
+}
+
+// bootedOther is a boot into another system than the committed one, which
+// counts until the documents' content changes.
+type bootedOther struct {
+	Booted    string `json:"booted"`
+	Committed string `json:"committed"`
+	Content   string `json:"content"`
+}
+
+// maxQuarantine is how many targets are remembered.
+const maxQuarantine = 20
+
+// quarantine remembers that a target was taken back.
+func (j *journal) quarantine(q quarantined) {
+	j.Quarantine = slices.DeleteFunc(j.Quarantine, func(old quarantined) bool { return old.Toplevel == q.Toplevel && old.Policy == q.Policy })
+	j.Quarantine = append([]quarantined{q}, j.Quarantine...)
+	j.Quarantine = j.Quarantine[:min(len(j.Quarantine), maxQuarantine)]
+}
+
+// quarantined says why a target is not tried, or "".
+func (j *journal) quarantined(toplevel, policy string) string {
+	for _, q := range j.Quarantine {
+		if q.Toplevel == toplevel && q.Policy == policy {
+			return q.Message
+		}
+	}
+	return ""
 }
 
 // tries counts the attempts at the target that Key names.
 type tries struct {
 	Key string `json:"key"`
 	// Counted failures are those that maxAttempts bounds, Transient the others in a row.
-	Counted   int32         `json:"counted"`
-	Transient int32         `json:"transient"`
-	Failure   *plan.Failure `json:"failure,omitempty"`
+	Counted   int32 `json:"counted"`
+	Transient int32 `json:"transient"`
+	// Interrupted are the attempts that a reboot cut off.
+	Interrupted int32         `json:"interrupted,omitempty"`
+	Failure     *plan.Failure `json:"failure,omitempty"`
 }
 
 // built says that a source gave a toplevel, which OutLink roots.
@@ -87,20 +165,6 @@ type drift struct {
 	Since   time.Time `json:"since"`
 }
 
-// degraded is a system that was activated although some unit failed.
-type degraded struct {
-	Toplevel string `json:"toplevel"`
-	Message  string `json:"message"`
-}
-
-// of returns what did not start in the toplevel, or "".
-func (d *degraded) of(toplevel string) string {
-	if d == nil || d.Toplevel != toplevel {
-		return ""
-	}
-	return d.Message
-}
-
 // maxBuilt is how many sources' toplevels are remembered and rooted.
 const maxBuilt = 4
 
@@ -110,7 +174,7 @@ func journalPath(stateDir string) string { return filepath.Join(stateDir, "journ
 // cannot be used is set aside, and the new one says so.
 func (r *Reconciler) loadJournal() (*journal, error) {
 	path := journalPath(r.opts.StateDir)
-	data, err := readState(path)
+	data, err := statefile.Read(path)
 	j := &journal{}
 	if err == nil {
 		err = j.decode(data, r.opts.Host)
@@ -124,8 +188,8 @@ func (r *Reconciler) loadJournal() (*journal, error) {
 	case errors.Is(err, fs.ErrNotExist) && !r.hasRuns():
 		return fresh, nil
 	case errors.Is(err, fs.ErrNotExist):
-		err = unusable("it is gone, but switches that it knew of are not")
-	case errors.Is(err, errUnusable):
+		err = statefile.Unusable("it is gone, but switches that it knew of are not")
+	case errors.Is(err, statefile.ErrUnusable):
 		if err := r.setAside(path, err); err != nil {
 			return nil, err
 		}
@@ -142,25 +206,43 @@ func (j *journal) decode(data []byte, host string) error {
 		FormatVersion int `json:"formatVersion"`
 	}
 	if err := json.Unmarshal(data, &version); err != nil {
-		return unusable("%v", err)
+		return statefile.Unusable("%v", err)
 	}
 	if version.FormatVersion > journalVersion {
 		return fmt.Errorf("%w: it has format %d, this agent knows %d", errJournalTooNew, version.FormatVersion, journalVersion)
 	}
 	if err := json.Unmarshal(data, j); err != nil {
-		return unusable("%v", err)
+		return statefile.Unusable("%v", err)
 	}
-	if version.FormatVersion != journalVersion {
-		return unusable("it has no known format")
+	if version.FormatVersion < 1 {
+		return statefile.Unusable("it has no known format")
+	}
+	if version.FormatVersion == 1 {
+		j.upgrade()
 	}
 	return j.check(host)
+}
+
+// upgrade turns a journal of format 1, which knew no transactions, into one of
+// this format.
+func (j *journal) upgrade() {
+	if j.open() {
+		j.Unproven = j.Attempt.Target
+		j.Attempt.Outcome, j.Attempt.Reason = v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted
+		j.Attempt.Message = "An agent of an earlier version ended during this attempt."
+		j.Phase = phaseFailed
+	}
+	if !slices.Contains(phases(), j.Phase) || j.Phase.transacting() {
+		j.Phase = phaseIdle
+	}
+	j.FormatVersion = journalVersion
 }
 
 // phases are those that this format knows.
 func phases() []phase {
 	return []phase{
-		phaseIdle, phaseLost, phaseFetched, phaseVerified, phaseBuilt, phaseSwitching,
-		phaseActivated, phaseCommitting, phaseCommitted, phaseFailed,
+		phaseIdle, phaseLost, phaseFetched, phaseVerified, phaseBuilt, phaseArmed, phaseSwitching, phaseConfirming, phaseCommitting,
+		phaseCommitted, phaseStaging, phaseRebootPending, phaseRollingBack, phaseRolledBack, phaseRollbackFailed, phaseFailed,
 	}
 }
 
@@ -168,13 +250,13 @@ func phases() []phase {
 func (j *journal) check(host string) error {
 	switch {
 	case j.Host != host:
-		return unusable("it is of host %q, this is %s", j.Host, host)
+		return statefile.Unusable("it is of host %q, this is %s", j.Host, host)
 	case !slices.Contains(phases(), j.Phase):
-		return unusable("its phase is %q", j.Phase)
+		return statefile.Unusable("its phase is %q", j.Phase)
 	case j.Tries.Counted < 0 || j.Tries.Transient < 0:
-		return unusable("it counts less than no attempt")
+		return statefile.Unusable("it counts less than no attempt")
 	case j.Attempt != nil && (j.Attempt.ID == "" || filepath.Base(j.Attempt.ID) != j.Attempt.ID):
-		return unusable("its attempt has the name %q", j.Attempt.ID)
+		return statefile.Unusable("its attempt has the name %q", j.Attempt.ID)
 	default:
 		return nil
 	}
@@ -189,11 +271,11 @@ func (j *journal) lose(why error, id string, now time.Time) {
 }
 
 // hasRuns reports whether switches were started over this state directory.
-func (r *Reconciler) hasRuns() bool { return len(r.runs()) > 0 }
+func (r *Reconciler) hasRuns() bool { return len(r.names("activations")) > 0 }
 
-// runs names the switches that were started over this state directory.
-func (r *Reconciler) runs() []string {
-	entries, err := os.ReadDir(filepath.Join(r.opts.StateDir, "activations"))
+// names are those of the entries of a directory of the state.
+func (r *Reconciler) names(dir string) []string {
+	entries, err := os.ReadDir(filepath.Join(r.opts.StateDir, dir))
 	if err != nil {
 		return nil // none yet
 	}
@@ -208,13 +290,16 @@ func (r *Reconciler) runs() []string {
 func saveJournal(stateDir string, j *journal) error {
 	data, err := json.MarshalIndent(j, "", "  ")
 	if err == nil {
-		err = writeState(journalPath(stateDir), append(data, '\n'))
+		err = statefile.Write(journalPath(stateDir), append(data, '\n'))
 	}
 	if err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil
 }
+
+// save replaces the journal.
+func (r *Reconciler) save() error { return saveJournal(r.opts.StateDir, r.journal) }
 
 // find returns the toplevel that a source gave, or nil.
 func (j *journal) find(archive, attribute, nixVersion string) *built {
@@ -249,6 +334,8 @@ func (j *journal) begin(a v1alpha1.Attempt) {
 	}
 	j.Attempt = &a
 	j.Phase = phaseIdle
+	j.Restarts = 0
+	j.FormatVersion = journalVersion // while a transaction was open it stayed as it was found
 }
 
 // trim keeps the newest attempts, and the newest that brought a system into

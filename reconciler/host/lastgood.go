@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -43,7 +44,7 @@ func (r *Reconciler) keep(path string, k *known, data []byte) {
 		FormatVersion: savedVersion, Key: k.key, ETag: k.etag, Modified: k.modified, Data: string(data), Digest: codec.Digest(data),
 	}, "", "  ")
 	if err == nil {
-		err = writeState(path, append(bytes, '\n'))
+		err = statefile.Write(path, append(bytes, '\n'))
 	}
 	if err != nil {
 		k.etag = ""
@@ -63,7 +64,7 @@ func (r *Reconciler) forget(path string, k *known) {
 // load returns what was saved at path, or nil. What cannot be used is set
 // aside: the store has the truth.
 func (r *Reconciler) load(path string) (*saved, error) {
-	data, err := readState(path)
+	data, err := statefile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // none was adopted
 	}
@@ -71,13 +72,13 @@ func (r *Reconciler) load(path string) (*saved, error) {
 	switch {
 	case err != nil:
 	case json.Unmarshal(data, s) != nil:
-		err = unusable("not the JSON of a saved document")
+		err = statefile.Unusable("not the JSON of a saved document")
 	case s.FormatVersion != savedVersion:
-		err = unusable("of format %d, this agent knows %d", s.FormatVersion, savedVersion)
+		err = statefile.Unusable("of format %d, this agent knows %d", s.FormatVersion, savedVersion)
 	case s.Digest != codec.Digest([]byte(s.Data)):
-		err = unusable("its data was altered")
+		err = statefile.Unusable("its data was altered")
 	}
-	if errors.Is(err, errUnusable) {
+	if errors.Is(err, statefile.ErrUnusable) {
 		return nil, r.setAside(path, err)
 	}
 	if err != nil {
@@ -90,14 +91,14 @@ func (r *Reconciler) load(path string) (*saved, error) {
 // been looked at. Their ETags make that first look as cheap as any other.
 func (r *Reconciler) loadDocuments() error {
 	if info, err := os.Lstat(r.documentsDir()); err == nil && !info.IsDir() {
-		return r.setAside(r.documentsDir(), unusable("not a directory"))
+		return r.setAside(r.documentsDir(), statefile.Unusable("not a directory"))
 	}
 	s, err := r.load(r.savedSpec())
 	if s == nil || err != nil {
 		return err
 	}
 	if want := store.HostSpecKey(r.opts.Host); s.Key != want {
-		return r.setAside(r.savedSpec(), unusable("it is %s, expected %s", s.Key, want))
+		return r.setAside(r.savedSpec(), statefile.Unusable("it is %s, expected %s", s.Key, want))
 	}
 	d := &r.documents
 	accepted, problem := acceptSpec(s.known(), []byte(s.Data), r.opts.Host)

@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/npcnix/npcnix/reconciler/statefile"
 )
 
 // machineIDKey keys the hash, as machine-id(5) asks of those who publish an id.
@@ -24,15 +26,15 @@ func (r *Reconciler) loadMachineID() (string, error) {
 		return hashID(id), nil
 	}
 	own := r.ownMachineID()
-	data, err = readState(own)
+	data, err = statefile.Read(own)
 	data = bytes.TrimSpace(data)
 	if err == nil && len(data) != len(rand.Text()) {
-		err = unusable("not an id")
+		err = statefile.Unusable("not an id")
 	}
 	switch {
 	case err == nil:
 		return hashID(data), nil
-	case errors.Is(err, errUnusable):
+	case errors.Is(err, statefile.ErrUnusable):
 		if err := r.setAside(own, err); err != nil {
 			return "", err
 		}
@@ -40,7 +42,7 @@ func (r *Reconciler) loadMachineID() (string, error) {
 		return "", fmt.Errorf("read machine id: %w", err)
 	}
 	id := rand.Text()
-	if err := writeState(own, []byte(id+"\n")); err != nil {
+	if err := statefile.Write(own, []byte(id+"\n")); err != nil {
 		return "", fmt.Errorf("keep machine id: %w", err)
 	}
 	return hashID([]byte(id)), nil

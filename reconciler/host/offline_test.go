@@ -285,7 +285,7 @@ func TestStatusThatCouldNotBePutOnceIsPutAgain(t *testing.T) {
 	puts := 0
 	w.store.Follow(func(r fault.Request) fault.Fault {
 		if r.Op == fault.Put {
-			if puts++; puts == 4 { // building, activating, committing, done
+			if puts++; puts == 5 { // building, activating, the round trips before and after the switch, done
 				return fault.Fault{Err: errors.New("503")}
 			}
 		}

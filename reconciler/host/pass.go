@@ -17,6 +17,9 @@ import (
 // more than a few rounds of them mean that an act and the planner disagree.
 const maxActs = 8
 
+// stepLimit is how long a step may take that sets no limit of its own.
+const stepLimit = 10 * time.Minute
+
 // Outcome is what a pass came to.
 type Outcome struct {
 	// TargetKnown says that the declaration and its remote were read in this pass.
@@ -59,8 +62,8 @@ type step struct {
 
 func (r *Reconciler) steps() []step {
 	return []step{
-		{"claim status", true, r.claim},
 		{"recover", false, r.recover},
+		{"claim status", true, r.claim},
 		{"observe spec", true, r.observeSpec},
 		{"observe override", true, r.observeOverride},
 		{"observe remote", true, r.observeRemote},
@@ -70,10 +73,18 @@ func (r *Reconciler) steps() []step {
 
 // Reconcile is the loop's function: one pass, and the time until the next.
 func (r *Reconciler) Reconcile(ctx context.Context, _ string) (reconciler.Result, error) {
-	p := &pass{}
+	p := &pass{asked: r.requests.takeReconcile()}
 	err := r.pass(ctx, p)
-	return reconciler.Result{After: r.untilNext(p.decision)}, err
+	next := r.untilNext(p.decision)
+	if errors.Is(err, errRestarting) {
+		err = nil // soon told to stop; if not, it goes on
+	}
+	r.pulse.Begin("wait for the next look", 2*next+loopSlack)
+	return reconciler.Result{After: next}, err
 }
+
+// loopSlack is how late the next look may come.
+const loopSlack = 10 * time.Minute
 
 // Once makes one pass for a person who waits: it does not observe back-off,
 // and tries at most once.
@@ -93,6 +104,7 @@ func (r *Reconciler) pass(ctx context.Context, p *pass) (err error) {
 	}()
 	var storeErr error
 	for _, s := range r.steps() {
+		r.pulse.Begin(s.name, stepLimit)
 		if s.store && storeErr != nil {
 			continue
 		}
@@ -117,7 +129,7 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonDuplicateHost, Message: err.Error(), Stalled: true})
 	case errors.Is(err, errJournalTooNew):
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonJournalTooNew, Message: err.Error(), Stalled: true})
-	case p.decided || ctx.Err() != nil:
+	case p.decided || ctx.Err() != nil || errors.Is(err, errRestarting):
 		return fmt.Errorf("%s: %w", s.name, err)
 	default:
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInternalError, Message: s.name + ": " + err.Error()})

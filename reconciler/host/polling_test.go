@@ -49,10 +49,13 @@ func inFleet(t *testing.T, n int, machine func() *nixfake.Machine, do func(f *fl
 		for i := range n {
 			name := fmt.Sprintf("web-%03d", i)
 			f.names = append(f.names, name)
-			f.put(store.HostSpecKey(name), fmt.Sprintf("apiVersion: npcnix.dev/v1alpha1\nkind: HostSpec\nmetadata: {name: %s}\nspec: {remote: prod, flakeAttribute: web}\n", name))
+			f.put(store.HostSpecKey(name), fmt.Sprintf("apiVersion: npcnix.dev/v1alpha1\nkind: HostSpec\nmetadata: {name: %s}\nspec: {remote: prod, flakeAttribute: web, healthChecks: {settle: 0s}}\n", name))
 			m, ids := machine(), 0
+			m.OnGuard = f.guardOf(m)
 			r, err := host.New(t.Context(), host.Options{
 				Host: name, Store: f.store, Observer: m, Builder: m, Activator: m, StateDir: filepath.Join(state, name),
+				Guard: m, Power: m, Service: m, Prober: m, Rand: func() float64 { return 0.5 },
+				Fresh:  func(context.Context) (store.Store, error) { return f.store, nil },
 				Limits: archive.DefaultLimits(), Version: "test", Now: time.Now, Log: logr.Discard(),
 				NewID: func() string { ids++; return fmt.Sprintf("attempt-%d", ids) },
 			})
@@ -80,7 +83,8 @@ func healthyMachine() *nixfake.Machine { return &nixfake.Machine{} }
 // looks returns when a host looked at its HostSpec since the last Forget.
 func (f *fleet) looks(name string) (at []time.Time) {
 	for _, r := range f.store.Requests() {
-		if r.Op == fault.Get && r.Key == store.HostSpecKey(name) {
+		// The round trips of a switch come with the look that began it.
+		if r.Op == fault.Get && r.Key == store.HostSpecKey(name) && (len(at) == 0 || r.At.After(at[len(at)-1])) {
 			at = append(at, r.At)
 		}
 	}

@@ -2,31 +2,45 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
-// recover reads the journal, unless New did, and closes what a killed agent
-// left open.
-func (r *Reconciler) recover(ctx context.Context, _ *pass) (err error) {
-	if r.recovered {
-		return nil
-	}
+// recover reads the journal, unless New did, and goes on with what an earlier
+// agent, or an earlier pass, left open.
+func (r *Reconciler) recover(ctx context.Context, p *pass) (err error) {
 	if r.journal == nil {
 		if r.journal, err = r.loadJournal(); err != nil {
+			return errors.Join(err, r.claim(ctx, p)) // to say so
+		}
+	}
+	if r.bootID == "" {
+		if r.bootID, err = r.opts.Observer.BootID(ctx); err != nil {
 			return err
+		}
+	}
+	if !r.recovered {
+		if err := r.opts.Builder.Sweep(ctx); err != nil {
+			return fmt.Errorf("end an earlier agent's builds: %w", err)
 		}
 	}
 	switch j := r.journal; {
 	case j.Phase == phaseLost:
 		err = r.closeUnknown(ctx)
-	case j.open():
-		err = r.closeInterrupted(ctx)
+	case j.Phase.transacting(), j.Phase == phaseRebootPending && j.BootID != r.bootID:
+		err = r.resume(ctx, p)
+	case j.open() && !r.recovered:
+		err = r.closeInterrupted()
 	}
-	if err != nil {
+	if err != nil || r.recovered {
+		return err
+	}
+	if err := r.noticeBoot(ctx); err != nil {
 		return err
 	}
 	r.removeUnnamed()
@@ -37,13 +51,142 @@ func (r *Reconciler) recover(ctx context.Context, _ *pass) (err error) {
 // leftOpen reports whether an earlier agent left an attempt open, which is a
 // reason to look at once.
 func (r *Reconciler) leftOpen() bool {
-	return r.journal != nil && (r.journal.open() || r.journal.Phase == phaseLost)
+	return r.journal != nil && (r.journal.open() || r.journal.Phase == phaseLost || r.journal.Phase == phaseRebootPending)
 }
 
-// closeUnknown ends whatever a lost journal knew of: every switch is waited
-// for, and what runs counts as unproven, so that it is activated once more.
+// resume goes on with a transaction. A boot since its newest phase was a
+// reboot: then what is done depends on what was booted.
+func (r *Reconciler) resume(ctx context.Context, p *pass) error {
+	t, err := r.transaction()
+	switch {
+	case errors.Is(err, transaction.ErrTooNew):
+		return fmt.Errorf("%w: %w", errJournalTooNew, err)
+	case err != nil:
+		return err
+	case t == nil:
+		return r.closeInterrupted()
+	}
+	p.progress = fmt.Sprintf("Going on with %s, in phase %s.", t.Plan.Target, r.journal.Phase)
+	p.decision = plan.Decision{Reason: v1alpha1.ReasonProgressing, Message: p.progress}
+	defer func() { p.progress = "" }()
+	if p.machine, err = r.opts.Observer.Observe(ctx, t.Plan.Target); err != nil {
+		return fmt.Errorf("observe machine: %w", err)
+	}
+	r.opts.Log.Info("Going on with a transaction", "host", r.opts.Host, "transaction", t.Plan.ID, "target", t.Plan.Target, "phase", r.journal.Phase)
+	o, ended, err := t.Outcome()
+	switch {
+	case err != nil:
+		return err
+	case ended:
+		return r.conclude(ctx, p, t, o)
+	case r.journal.BootID != r.bootID:
+		return r.resumeAfterBoot(ctx, p, t)
+	case r.journal.Phase == phaseArmed:
+		problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: "The agent ended before the switch began.", Transient: true}
+		o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+		if err != nil {
+			return err
+		}
+		return errors.Join(r.conclude(ctx, p, t, o), r.retryNow(p))
+	}
+	return r.drive(ctx, p, t)
+}
+
+// retryNow lets what was cut off be tried again at once.
+func (r *Reconciler) retryNow(p *pass) error {
+	p.attempted = false
+	if f := r.journal.Tries.Failure; f != nil {
+		f.NextAt = r.opts.Now()
+	}
+	return r.save()
+}
+
+// resumeAfterBoot goes on with a transaction after a reboot, which no guard
+// and no run of stc has survived.
+func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	booted := t.Runs(r.opts.Observer, p.machine.Booted) && p.machine.Booted != ""
+	switch ph := r.journal.Phase; {
+	case (ph == phaseRebootPending || ph == phaseConfirming) && t.Staged() && booted:
+		if err := r.enter(phaseConfirming); err != nil {
+			return err
+		}
+		r.journal.Attempt.Outcome, r.journal.Attempt.FinishedAt = v1alpha1.OutcomeRunning, nil
+		return r.drive(ctx, p, t)
+	case ph == phaseRebootPending:
+		return r.bootedAnother(ctx, p, t)
+	case ph == phaseCommitting && booted, ph == phaseStaging:
+		if err := r.enter(ph); err != nil { // of this boot now
+			return err
+		}
+		return r.drive(ctx, p, t)
+	case ph == phaseRollingBack:
+		return r.rolledBackByBoot(ctx, p, t)
+	default:
+		return r.cutOff(ctx, p, t)
+	}
+}
+
+// bootedAnother ends a staged transaction: the host booted, and not its target.
+// A person or a boot counter wanted that, so the target is not tried again.
+func (r *Reconciler) bootedAnother(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	message := fmt.Sprintf("The host was to boot %s, and booted %s.", t.Plan.Target, orNone(p.machine.Booted))
+	problem := transaction.Problem{Reason: v1alpha1.ReasonBootedOther, Message: message}
+	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, "Profile and boot default are as before.")
+	if err != nil {
+		return err
+	}
+	return r.conclude(ctx, p, t, o)
+}
+
+// rolledBackByBoot ends a rollback that a reboot overtook: the boot default was
+// the recorded one, unless the commit had begun.
+func (r *Reconciler) rolledBackByBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	problem, blamed := t.Blamed()
+	if !blamed {
+		problem = transaction.Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the new system in time."}
+	}
+	message := fmt.Sprintf("The host rebooted during the rollback, into %s.", orNone(p.machine.Booted))
+	if p.machine.Booted != t.Plan.Recorded.Running {
+		message += fmt.Sprintf(" %s, which ran before and was not the boot default, is gone with that.", t.Plan.Recorded.Running)
+	}
+	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, message)
+	if err != nil {
+		return err
+	}
+	return r.conclude(ctx, p, t, o)
+}
+
+// noticeBoot remembers when the host booted something else than the system
+// that was committed last: it was told so by a person or a boot counter.
+func (r *Reconciler) noticeBoot(ctx context.Context) error {
+	j := r.journal
+	if j.BootID == r.bootID {
+		return nil
+	}
+	first := j.BootID == "" // this agent is the first to look
+	j.BootID = r.bootID
+	machine, err := r.opts.Observer.Observe(ctx, j.Committed)
+	if err != nil {
+		return fmt.Errorf("observe machine: %w", err)
+	}
+	other := machine.Booted != "" && machine.Booted != nixos.Unknown && machine.Booted != j.Committed &&
+		r.opts.Observer.Specialisation(j.Committed, machine.Booted) == ""
+	if !first && j.Committed != "" && other && j.Phase != phaseRebootPending {
+		j.BootedOther = &bootedOther{Booted: machine.Booted, Committed: j.Committed, Content: r.documents.contentOr("")}
+	}
+	return r.save()
+}
+
+// closeUnknown ends whatever a lost journal knew of: transactions without an
+// outcome are taken back, every switch is waited for, and what runs counts as
+// unproven, so that it is activated once more.
 func (r *Reconciler) closeUnknown(ctx context.Context) error {
-	for _, id := range r.runs() {
+	for _, id := range r.names("transactions") {
+		if err := r.takeBackUnknown(ctx, id); err != nil {
+			return err
+		}
+	}
+	for _, id := range r.names("activations") {
 		if _, err := r.opts.Activator.Await(ctx, id); err != nil {
 			return fmt.Errorf("wait for an earlier agent's switch: %w", err)
 		}
@@ -52,37 +195,43 @@ func (r *Reconciler) closeUnknown(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("observe machine: %w", err)
 	}
-	r.journal.Unproven, r.journal.Phase = machine.Running, phaseFailed
-	return saveJournal(r.opts.StateDir, r.journal)
+	r.journal.Unproven, r.journal.Phase, r.journal.BootID = machine.Running, phaseFailed, r.bootID
+	return r.save()
 }
 
-// closeInterrupted ends an attempt that an earlier agent began. A switch that
-// still runs is waited for. If nobody took its result, nothing is known of how
-// it ended, so it counts.
-func (r *Reconciler) closeInterrupted(ctx context.Context) error {
+// takeBackUnknown ends a transaction of which the journal says nothing.
+func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
+	t, err := transaction.Open(transaction.Dir(r.opts.StateDir, id))
+	if errors.Is(err, transaction.ErrTooNew) {
+		return fmt.Errorf("%w: %w", errJournalTooNew, err)
+	}
+	if err != nil {
+		return nil //nolint:nilerr // without a plan nothing was begun
+	}
+	problem := transaction.Problem{Reason: v1alpha1.ReasonJournalLost, Message: "The journal was lost during this transaction.", Transient: true}
+	switch _, ended, err := t.Outcome(); {
+	case ended || err != nil:
+		return err
+	case t.Plan.Recorded.BootID != r.bootID || t.Staged():
+		_, err = t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
+		return err
+	}
+	if err := t.Blame(problem); err != nil {
+		return err
+	}
+	if _, err := r.awaitGuard(ctx, t); err != nil {
+		return err
+	}
+	r.tidy(ctx, id)
+	return nil
+}
+
+// closeInterrupted ends an attempt that an earlier agent began and that had
+// changed nothing.
+func (r *Reconciler) closeInterrupted() error {
 	j := r.journal
 	message := "The agent ended during this attempt, in phase " + string(j.Phase) + "."
-	failed := j.Phase == phaseSwitching
-	if j.Phase == phaseSwitching || j.Phase == phaseCommitting {
-		for _, act := range []nixos.Action{nixos.ActionTest, nixos.ActionBoot} {
-			result, err := r.opts.Activator.Await(ctx, runID(j.Attempt.ID, act))
-			if err != nil {
-				return fmt.Errorf("wait for an earlier agent's switch: %w", err)
-			}
-			if act == nixos.ActionTest && failed && switched(result) {
-				failed = false
-				r.activated(j.Attempt.Target, result)
-			}
-		}
-	}
-	if failed {
-		j.Tries.Counted++
-		j.Tries.Failure = &plan.Failure{
-			Class: plan.ActivationClass, Reason: v1alpha1.ReasonInterrupted, Message: message,
-			NextAt: r.opts.Now(), // the wait is for what fails, not for what was cut off
-		}
-	}
-	j.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message, r.opts.Now())
+	r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message)
 	r.opts.Log.Info("Closed an interrupted attempt", "host", r.opts.Host, "attempt", j.Attempt.ID, "reason", message)
-	return saveJournal(r.opts.StateDir, j)
+	return r.save()
 }

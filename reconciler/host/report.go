@@ -41,10 +41,12 @@ func (r *Reconciler) report(ctx context.Context, p *pass) error {
 		r.bootID = id
 	}
 	now, next := r.opts.Now(), r.untilNext(p.decision)
+	status := r.buildStatus(p)
+	r.requests.keep(status)
 	if u := &r.unreported; u.err != nil && p.storeProblem != nil && u.decision == p.decision && now.Sub(u.at)+next/2 < Heartbeat {
 		return u.err
 	}
-	err := r.status.put(ctx, r.buildStatus(p), now, next)
+	err := r.status.put(ctx, status, now, next)
 	r.unreported = unreported{p.decision, now, err}
 	return err
 }
@@ -58,7 +60,7 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 			System: system(p.machine),
 			Agent: v1alpha1.Agent{
 				Version: r.opts.Version, StartedAt: newTime(r.startedAt), BootID: r.bootID,
-				MachineID: r.machineID, NixVersion: r.nixVersion,
+				MachineID: r.machineID, NixVersion: r.nixVersion, Warnings: r.warnings,
 			},
 		},
 	}
@@ -147,7 +149,7 @@ func (r *Reconciler) conditions(p *pass) []meta.Condition {
 	d := p.decision
 	list := []meta.Condition{r.specAccepted(), r.suspended()}
 	if p.observed {
-		list = append(list, r.built(p), r.sourceVerified(p), healthy(r.journal, p))
+		list = append(list, r.built(p), r.sourceVerified(p), r.healthCondition(p))
 		list = append(list, inForce(p)...)
 	}
 	ready, reconciling, stalled := meta.False, meta.False, meta.False
@@ -182,10 +184,8 @@ func (r *Reconciler) specAccepted() meta.Condition {
 }
 
 func (r *Reconciler) suspended() meta.Condition {
-	if a := r.documents.accepted; a != nil {
-		if s := suspension(a.spec.Suspend, r.opts.Now()); s != nil {
-			return condition(v1alpha1.ConditionSuspended, meta.True, v1alpha1.ReasonSuspended, "Nothing new is started. "+s.Reason)
-		}
+	if s := r.suspension(r.opts.Now()); s != nil {
+		return condition(v1alpha1.ConditionSuspended, meta.True, v1alpha1.ReasonSuspended, "Nothing new is started. "+s.Reason)
 	}
 	return condition(v1alpha1.ConditionSuspended, meta.False, v1alpha1.ReasonAccepted, "Not suspended.")
 }
@@ -245,11 +245,13 @@ func inForce(p *pass) []meta.Condition {
 	return []meta.Condition{activated, staged}
 }
 
-func healthy(j *journal, p *pass) meta.Condition {
-	if j != nil && p.desired != nil && p.machine.Runs(p.desired.Toplevel) {
-		if message := j.Degraded.of(p.desired.Toplevel); message != "" {
-			return condition(v1alpha1.ConditionHealthy, meta.False, v1alpha1.ReasonDegraded, message)
-		}
+func (r *Reconciler) healthCondition(p *pass) meta.Condition {
+	switch c := r.checked; {
+	case p.desired == nil || c.toplevel != p.desired.Toplevel || !p.machine.Runs(c.toplevel):
+		return condition(v1alpha1.ConditionHealthy, meta.Unknown, v1alpha1.ReasonNotChecked, "The desired system does not run, or was not checked yet.")
+	case c.problem != "":
+		return condition(v1alpha1.ConditionHealthy, meta.False, v1alpha1.ReasonHealthCheckFailed, c.problem)
+	default:
+		return condition(v1alpha1.ConditionHealthy, meta.True, v1alpha1.ReasonHealthChecksPassed, "Every health check succeeds.")
 	}
-	return condition(v1alpha1.ConditionHealthy, meta.Unknown, v1alpha1.ReasonNotChecked, "This version runs no health checks yet.")
 }

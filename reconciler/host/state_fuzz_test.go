@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
+
+	"github.com/npcnix/npcnix/reconciler/statefile"
 )
 
 // FuzzJournal wants every journal to be used, refused, or left to a newer
@@ -20,7 +22,7 @@ func FuzzJournal(f *testing.F) {
 		j := &journal{}
 		err := j.decode(data, "web")
 		if err != nil {
-			if !errors.Is(err, errUnusable) && !errors.Is(err, errJournalTooNew) {
+			if !errors.Is(err, statefile.ErrUnusable) && !errors.Is(err, errJournalTooNew) {
 				t.Errorf("error %v", err)
 			}
 			return
@@ -29,8 +31,8 @@ func FuzzJournal(f *testing.F) {
 		if err := saveJournal(dir, j); err != nil {
 			t.Fatal(err)
 		}
-		written, err := readState(filepath.Join(dir, "journal.json"))
-		if errors.Is(err, errUnusable) { // it grew beyond what is read
+		written, err := statefile.Read(filepath.Join(dir, "journal.json"))
+		if errors.Is(err, statefile.ErrUnusable) { // it grew beyond what is read
 			return
 		}
 		again := &journal{}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/codec"
@@ -19,9 +20,13 @@ var errDuplicateHost = errors.New("another machine reports under this name")
 
 // statusWriter puts the host's status, and sees to it that no other machine does.
 type statusWriter struct {
-	store     store.Store
 	key       string
 	machineID string
+
+	// mu is held by whoever reads or writes the status: a heartbeat comes while
+	// a switch is confirmed.
+	mu    sync.Mutex
+	store store.Store
 
 	// claimed says that the status in the store is ours, or absent; then etag
 	// and data are what it is, empty if absent.
@@ -75,6 +80,8 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // heartbeat. That needs no look of its own: it comes with the look that is
 // nearest to its time, next being how far the looks are apart.
 func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now time.Time, next time.Duration) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	due := now.Sub(w.putAt)+next/2 >= Heartbeat
 	same := reflect.DeepEqual(status, w.last)
 	if same && !due {
@@ -99,6 +106,8 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 // beat puts the same bytes again, so that the host is not taken for silent
 // while it is busy.
 func (w *statusWriter) beat(ctx context.Context, now time.Time) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if !w.claimed || w.data == nil {
 		return nil
 	}
@@ -150,5 +159,7 @@ func encodeStatus(status *v1alpha1.HostStatus) ([]byte, error) {
 }
 
 func (r *Reconciler) claim(ctx context.Context, _ *pass) error {
+	r.status.mu.Lock()
+	defer r.status.mu.Unlock()
 	return r.status.claim(ctx, r.opts.Now())
 }

@@ -19,7 +19,6 @@ func notSupported(s v1alpha1.HostSpecSpec) []string {
 		}
 	}
 	refuse(s.MaintenanceWindow != nil, "maintenanceWindow")
-	refuse(s.HealthChecks != nil, "healthChecks")
 	refuse(s.Origin == v1alpha1.OriginClosure, "origin: Closure")
 
 	got := v1alpha1.RebuildPolicy{}
@@ -29,14 +28,10 @@ func notSupported(s v1alpha1.HostSpecSpec) []string {
 	got = got.WithDefaults()
 	def := v1alpha1.RebuildPolicy{}.WithDefaults()
 	differs := func(a, b any, field string) { refuse(!reflect.DeepEqual(a, b), "rebuildPolicy."+field) }
-	differs(got.Mode, def.Mode, "mode")
 	differs(got.Reboot, def.Reboot, "reboot")
-	differs(got.Rollback, def.Rollback, "rollback")
 	differs(got.DiskFull, def.DiskFull, "diskFull")
 	differs(got.MinFreeDisk, def.MinFreeDisk, "minFreeDisk")
 	differs(got.Retention, def.Retention, "retention")
-	differs(got.AllowAgentRemoval, def.AllowAgentRemoval, "allowAgentRemoval")
-	differs(got.Timeouts.Confirm, def.Timeouts.Confirm, "timeouts.confirm")
 	differs(got.Timeouts.Reboot, def.Timeouts.Reboot, "timeouts.reboot")
 	return fields
 }

@@ -2,117 +2,316 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/health"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
-// awaitSlack is how much longer than its own limit a switch is waited for.
-const awaitSlack = time.Minute
+const (
+	// awaitSlack is how much longer than its own limit a switch is waited for.
+	awaitSlack = time.Minute
+	// maxRestarts is how often an agent that is not the one that the new system
+	// defines restarts in one transaction.
+	maxRestarts = 3
+	// guardPoll is how often a guard at work is looked at, guardStarts how often
+	// one that ended without an outcome is started again.
+	guardPoll   = 200 * time.Millisecond
+	guardStarts = 3
+)
 
-// activate switches the running system. Nothing is made permanent.
+// errRestarting says that this agent asked to be restarted, and that the one
+// after it goes on.
+var errRestarting = errors.New("the agent restarts as the running system defines it")
+
+// activate brings the target into force: from here on the transaction on disk
+// and the journal say how far it has come, whoever goes on.
 func (r *Reconciler) activate(ctx context.Context, p *pass) error {
-	j, target := r.journal, p.desired.Toplevel
-	j.Attempt.Target = target
-	j.Unproven = target
+	t, err := r.arm(ctx, p)
+	if t == nil || err != nil {
+		return err
+	}
+	return r.drive(ctx, p, t)
+}
+
+// arm records what to go back to and starts the guard. t is nil if the attempt
+// ended here, with nothing to undo.
+func (r *Reconciler) arm(ctx context.Context, p *pass) (t *transaction.Transaction, err error) {
+	if err := r.roundTrip(ctx, p); err != nil {
+		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was activated: what the new system must be able to do did not work before it. "+err.Error())
+	}
+	t, err = r.record(ctx, p)
+	if err == nil {
+		err = r.opts.Guard.Arm(ctx, t.Plan.ID, t.Directory(), t.Plan.Deadline())
+	}
+	if err != nil {
+		r.tidy(context.WithoutCancel(ctx), r.journal.Attempt.ID)
+		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonActivationFailed, "Nothing was activated: the switch could not be prepared. "+err.Error())
+	}
+	return t, r.enter(phaseArmed)
+}
+
+// record writes the plan, and roots what it may need.
+func (r *Reconciler) record(ctx context.Context, p *pass) (*transaction.Transaction, error) {
+	target, id, o := p.desired.Toplevel, r.journal.Attempt.ID, r.opts
+	r.journal.Attempt.Target = target
+	machine, err := o.Observer.Observe(ctx, target)
+	if err != nil {
+		return nil, fmt.Errorf("observe machine: %w", err)
+	}
+	units, err := health.NewBaseline(ctx, o.health())
+	if err != nil {
+		return nil, fmt.Errorf("list units: %w", err)
+	}
+	removes, err := o.Service.Removes(ctx, target)
+	if err != nil {
+		return nil, fmt.Errorf("look for the agent in %s: %w", target, err)
+	}
+	spec, policy := r.documents.accepted.spec, r.documents.accepted.spec.RebuildPolicy
+	pl := transaction.Plan{
+		ID: id, Host: o.Host, CreatedAt: o.Now(), Mode: policy.Mode, Target: target, Activate: r.specialised(p, machine.Running),
+		Policy: r.documents.accepted.policyDigest, AgentRemoved: removes, Mend: p.decision.Action == plan.Commit,
+		Recorded: transaction.Recorded{
+			Running: machine.Running, Profile: machine.Profile, ProfileGeneration: machine.ProfileGeneration,
+			BootDefault: machine.BootDefault, BootID: r.bootID, Units: units,
+		},
+		ActivateLimit: policy.Timeouts.Activate.Duration, ConfirmLimit: policy.Timeouts.Confirm.Duration,
+		Rollback: *policy.Rollback, HealthChecks: spec.HealthChecks.WithDefaults(), Checks: o.Checks,
+	}
+	if err := o.Activator.Root(ctx, id, target, machine.Running, machine.Profile); err != nil {
+		return nil, err
+	}
+	return transaction.Create(transaction.Dir(o.StateDir, id), pl)
+}
+
+// specialised returns what is activated: the target, or its specialisation of
+// the name of the one that runs.
+func (r *Reconciler) specialised(p *pass, running string) string {
+	target := p.desired.Toplevel
+	for _, base := range []string{r.journal.Committed, p.machine.Profile} {
+		if base == "" {
+			continue
+		}
+		name := r.opts.Observer.Specialisation(base, running)
+		if path := r.opts.Observer.Specialised(target, name); path != "" {
+			return path
+		}
+		if name != "" {
+			r.journal.Attempt.Changes = []string{"specialisation " + name + " ran, and the new system has none of that name"}
+		}
+	}
+	return target
+}
+
+// drive carries the transaction on from where the journal says it is, until it
+// has ended. ctx ends when the agent is told to stop: then it leaves things as
+// they are, for the next agent and the guard.
+func (r *Reconciler) drive(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	for r.journal.Phase.transacting() {
+		var err error
+		switch r.journal.Phase {
+		case phaseArmed:
+			err = r.begin(ctx, t)
+		case phaseSwitching:
+			err = r.awaitSwitch(ctx, p, t)
+		case phaseConfirming:
+			err = r.confirm(ctx, p, t)
+		case phaseCommitting:
+			err = r.commit(context.WithoutCancel(ctx), p, t)
+		case phaseStaging:
+			err = r.stageNow(context.WithoutCancel(ctx), p, t)
+		default:
+			err = r.rollBack(ctx, p, t)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin starts the switch. Where that fails, awaiting it tells that it never started.
+func (r *Reconciler) begin(ctx context.Context, t *transaction.Transaction) error {
 	if err := r.enter(phaseSwitching); err != nil {
 		return err
 	}
-	result, err := r.stc(ctx, nixos.ActionTest, target)
+	r.pulse.Begin("switch", t.Plan.Deadline()+awaitSlack)
+	err := r.opts.Activator.Start(ctx, nixos.Activation{
+		ID: t.RunID(transaction.SwitchRun), Toplevel: t.Plan.Activate, Action: nixos.ActionTest, Limit: t.Plan.ActivateLimit,
+	})
+	if err != nil && !errors.Is(err, nixos.ErrRunExists) {
+		r.opts.Log.Error(err, "Could not start the switch", "host", r.opts.Host, "target", t.Plan.Activate)
+		r.startFailed = err
+		return nil
+	}
+	if t.Plan.AgentRemoved { // this agent may not live to see the end
+		return r.opts.Guard.Fire(ctx, t.Plan.ID, t.Directory())
+	}
+	return nil
+}
+
+// awaitSwitch waits for the end of the switch and judges it.
+func (r *Reconciler) awaitSwitch(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	limited, cancel := context.WithTimeout(ctx, t.Plan.ActivateLimit+awaitSlack)
+	defer cancel()
+	result, err := r.opts.Activator.Await(limited, t.RunID(transaction.SwitchRun))
+	if ctx.Err() != nil {
+		return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
+	}
 	if err != nil {
-		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonActivationFailed, "The switch could not be run: "+err.Error())
+		result.How = "it did not end: " + err.Error()
+	}
+	if o, ended, err := t.Outcome(); ended || err != nil {
+		return errors.Join(err, r.conclude(ctx, p, t, o))
+	}
+	if t.Plan.AgentRemoved { // the guard judges
+		return r.enter(phaseRollingBack)
 	}
 	if result.Exited {
-		j.Attempt.ExitCode = new(result.ExitCode)
+		r.journal.Attempt.ExitCode = new(result.ExitCode)
 	}
-	if result.Exited && result.ExitCode == nixos.ExitRebootRequired {
-		j.Unproven = "" // nothing was activated
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, rebootMessage(target, result))
-	}
-	machine, err := r.opts.Observer.Observe(ctx, target)
+	machine, err := r.opts.Observer.Observe(context.WithoutCancel(ctx), t.Plan.Target)
 	if err != nil {
 		return fmt.Errorf("observe machine: %w", err)
 	}
-	if !switched(result) || !machine.Runs(target) {
-		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonActivationFailed, activationMessage(result, machine, target))
-	}
-	r.activated(target, result)
-	return r.enter(phaseActivated)
-}
-
-// switched reports whether stc says that the system runs.
-func switched(result nixos.Result) bool {
-	return result.Exited && (result.ExitCode == nixos.ExitDone || result.ExitCode == nixos.ExitUnitsFailed)
-}
-
-// activated remembers that the activation of a toplevel ended well. Failures
-// before it do not hold the commit back.
-func (r *Reconciler) activated(toplevel string, result nixos.Result) {
-	j := r.journal
-	j.Unproven, j.Degraded, j.Tries.Failure = "", nil, nil
-	if result.ExitCode == nixos.ExitUnitsFailed {
-		j.Degraded = &degraded{Toplevel: toplevel, Message: strings.TrimSpace("The system runs, but some unit failed to start. " + tailOf(result))}
+	switch runs := t.Runs(r.opts.Observer, machine.Running); {
+	case result.Exited && result.ExitCode == nixos.ExitRebootRequired:
+		return r.stageInstead(ctx, p, t)
+	case result.Switched() && runs:
+		return r.enter(phaseConfirming)
+	case !result.Touched && !result.Lost && !result.Switched() && !runs:
+		return r.untouched(ctx, p, t, result)
+	default:
+		problem := transaction.Problem{Reason: v1alpha1.ReasonActivationFailed, Message: activationMessage(result, machine, t)}
+		return r.takeBack(t, problem)
 	}
 }
 
-// commit makes the running system the profile's and the boot default, in this
-// order: boot loader installers ignore a system that is in no profile.
-func (r *Reconciler) commit(ctx context.Context, p *pass) error {
-	j, target := r.journal, p.desired.Toplevel
-	j.Attempt.Target = target
-	if err := r.enter(phaseCommitting); err != nil {
+// untouched ends a transaction whose switch never changed anything.
+func (r *Reconciler) untouched(ctx context.Context, p *pass, t *transaction.Transaction, result nixos.Result) error {
+	problem := transaction.Problem{Reason: v1alpha1.ReasonActivationFailed, Message: "The switch ended before it changed anything: " + howEnded(result)}
+	cutOff := result.How == nixos.NeverStarted && r.startFailed == nil
+	switch {
+	case cutOff:
+		problem = transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: "The agent ended before the switch began.", Transient: true}
+	case r.startFailed != nil:
+		problem.Message += ". " + r.startFailed.Error()
+		r.startFailed = nil
+	}
+	if other, err := r.opts.Observer.OtherSwitch(ctx); err == nil && other != "" {
+		problem.Reason, problem.Transient = v1alpha1.ReasonSwitchActive, true
+		problem.Message += ". Something else switches this host: " + other
+	}
+	problem.Message = strings.TrimSuffix(problem.Message, ".") + ". " + tailOf(result)
+	o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+	if err == nil {
+		err = r.conclude(ctx, p, t, o)
+	}
+	if err == nil && cutOff {
+		return r.retryNow(p)
+	}
+	return err
+}
+
+// concludeIf concludes unless there was an error.
+func (r *Reconciler) concludeIf(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome, err error) error {
+	if err != nil {
+		return nil
+	}
+	return r.conclude(ctx, p, t, o)
+}
+
+// takeBack lets the guard roll back.
+func (r *Reconciler) takeBack(t *transaction.Transaction, problem transaction.Problem) error {
+	if err := t.Blame(problem); err != nil {
 		return err
 	}
-	if p.machine.Profile != target {
-		if err := r.opts.Activator.SetProfile(ctx, target); err != nil {
-			return r.fail(p, plan.ActivationClass, v1alpha1.ReasonProfileFailed, "The new system runs, but is not the profile's: "+err.Error())
+	return r.enter(phaseRollingBack)
+}
+
+// commit makes the confirmed system permanent.
+func (r *Reconciler) commit(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	var o transaction.Outcome
+	var err error
+	if t.Staged() {
+		o, err = t.Booted(ctx, r.opts.machine(), r.opts.Now)
+	} else {
+		o, err = t.Commit(ctx, r.opts.machine(), r.opts.Now)
+	}
+	var refused *transaction.Refused
+	switch {
+	case errors.As(err, &refused) && t.Plan.Mend: // what runs is right
+		o, err = t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, refused.Problem, "What runs was not changed.")
+	case errors.As(err, &refused):
+		return r.enter(phaseRollingBack)
+	}
+	if err != nil {
+		return err
+	}
+	return r.conclude(ctx, p, t, o)
+}
+
+// rollBack lets the guard end the transaction, and takes in its word.
+func (r *Reconciler) rollBack(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	o, err := r.awaitGuard(ctx, t)
+	if err != nil {
+		return err
+	}
+	return r.conclude(ctx, p, t, o)
+}
+
+// awaitGuard starts the guard and waits for the outcome.
+func (r *Reconciler) awaitGuard(ctx context.Context, t *transaction.Transaction) (transaction.Outcome, error) {
+	limit := t.Plan.ActivateLimit + t.Plan.ConfirmLimit + 2*awaitSlack
+	r.pulse.Begin("roll back", limit+awaitSlack)
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ticker := time.NewTicker(guardPoll)
+	defer ticker.Stop()
+	for starts := 0; ; {
+		o, ended, err := t.Outcome()
+		if err != nil || ended {
+			return o, err
+		}
+		runs, err := r.opts.Guard.Runs(limited, t.Plan.ID)
+		if err == nil && (!runs || starts == 0) && starts < guardStarts {
+			starts++
+			err = r.fire(limited, t)
+		}
+		if err != nil && limited.Err() == nil {
+			r.opts.Log.Error(err, "Could not start the guard", "host", r.opts.Host, "transaction", t.Plan.ID)
+		}
+		select {
+		case <-ctx.Done():
+			return o, context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
+		case <-limited.Done():
+			return o, fmt.Errorf("the guard of %s did not end within %s; by hand: %s/bin/switch-to-configuration test", t.Plan.ID, limit, t.Plan.Recorded.Running)
+		case <-ticker.C:
 		}
 	}
-	result, err := r.stc(ctx, nixos.ActionBoot, target)
-	if err != nil || !result.Exited || result.ExitCode != nixos.ExitDone {
-		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonBootLoaderFailed, "The new system runs, but is not the boot default: "+bootMessage(result, err))
-	}
-	machine, err := r.opts.Observer.Observe(ctx, target)
-	if err != nil {
-		return fmt.Errorf("observe machine: %w", err)
-	}
-	if machine.Profile != target {
-		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonProfileFailed, fmt.Sprintf("The profile is %s after it was set to %s.", machine.Profile, target))
-	}
-	if machine.BootDefault != target && machine.BootDefault != nixos.Unknown {
-		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonBootLoaderFailed,
-			fmt.Sprintf("The boot loader's installer ended well, but the boot default is %q.", machine.BootDefault))
-	}
-	return r.committed(target)
 }
 
-func (r *Reconciler) committed(target string) error {
-	j := r.journal
-	outcome, reason := v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate
-	message := j.Degraded.of(target)
-	if message != "" {
-		outcome, reason = v1alpha1.OutcomeDegraded, v1alpha1.ReasonDegraded
+// fire starts the guard. One of a staged transaction that was booted changes
+// nothing that runs, so that this process can be it.
+func (r *Reconciler) fire(ctx context.Context, t *transaction.Transaction) error {
+	if t.Staged() {
+		_, err := t.RunBootGuard(ctx, r.opts.machine(), r.opts.Now)
+		return err
 	}
-	j.Committed, j.Drift, j.Tries = target, nil, tries{Key: j.Tries.Key}
-	j.end(phaseCommitted, outcome, reason, message, r.opts.Now())
-	return saveJournal(r.opts.StateDir, j)
+	return r.opts.Guard.Fire(ctx, t.Plan.ID, t.Directory())
 }
 
-// stc runs switch-to-configuration to its end.
-func (r *Reconciler) stc(ctx context.Context, action nixos.Action, toplevel string) (nixos.Result, error) {
-	limit := r.documents.accepted.spec.RebuildPolicy.Timeouts.Activate.Duration
-	id := runID(r.journal.Attempt.ID, action)
-	err := r.opts.Activator.Start(ctx, nixos.Activation{ID: id, Toplevel: toplevel, Action: action, Limit: limit})
-	if err != nil {
-		return nixos.Result{}, err
+// activationMessage says how the switch ended and what runs now.
+func activationMessage(result nixos.Result, machine nixos.Machine, t *transaction.Transaction) string {
+	how := howEnded(result)
+	if result.Switched() {
+		how += ", but /run/current-system does not name it"
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit+awaitSlack)
-	defer cancel()
-	return r.opts.Activator.Await(ctx, id)
+	return strings.TrimSpace(fmt.Sprintf("Switching to %s failed: %s. What ran then: %s. %s", t.Plan.Activate, how, orNone(machine.Running), tailOf(result)))
 }
-
-func runID(attempt string, action nixos.Action) string { return attempt + "-" + string(action) }

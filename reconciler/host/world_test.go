@@ -2,6 +2,7 @@ package host_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos/nixfake"
 	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
 	"github.com/npcnix/npcnix/store/document"
@@ -28,6 +30,7 @@ kind: HostSpec
 metadata: {name: web, labels: {role: web}}
 spec:
   remote: prod
+  healthChecks: {settle: 0s}
 `
 
 // world is a host with its store, its machine and its clock.
@@ -45,8 +48,36 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, now: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), machine: &nixfake.Machine{}, state: filepath.Join(t.TempDir(), "state")}
 	w.store = fault.New(mem.New(func() time.Time { return w.now }))
+	w.machine.OnGuard = w.guardOf(w.machine)
 	w.restart()
 	return w
+}
+
+// options are those of the world's agent.
+func (w *world) options() host.Options {
+	return host.Options{
+		Host: "web", Store: w.store, Observer: w.machine, Builder: w.machine, Activator: w.machine,
+		Guard: w.machine, Power: w.machine, Service: w.machine, Prober: w.machine,
+		Fresh: func(context.Context) (store.Store, error) { return w.store, nil }, Rand: func() float64 { return 0.5 },
+		StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
+		Now:   func() time.Time { return w.now },
+		NewID: func() string { w.ids++; return fmt.Sprintf("attempt-%d", w.ids) },
+		Log:   testLog(w.t),
+	}
+}
+
+// guardOf is what the guard of a transaction does on a machine.
+func (w *world) guardOf(m *nixfake.Machine) func(ctx context.Context, dir string) {
+	return func(ctx context.Context, dir string) {
+		t, err := transaction.Open(dir)
+		if err != nil {
+			w.t.Errorf("guard: %v", err)
+			return
+		}
+		if _, err := t.RunGuard(ctx, m, func() time.Time { return w.now }); err != nil {
+			w.t.Errorf("guard: %v", err)
+		}
+	}
 }
 
 // restart starts a new agent over the same state.
@@ -57,13 +88,7 @@ func (w *world) restart() {
 			w.t.Fatal(err)
 		}
 	}
-	r, err := host.New(w.t.Context(), host.Options{
-		Host: "web", Store: w.store, Observer: w.machine, Builder: w.machine, Activator: w.machine,
-		StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
-		Now:   func() time.Time { return w.now },
-		NewID: func() string { w.ids++; return fmt.Sprintf("attempt-%d", w.ids) },
-		Log:   testLog(w.t),
-	})
+	r, err := host.New(w.t.Context(), w.options())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -75,6 +100,7 @@ func (w *world) restart() {
 		})
 	}
 	w.r = r
+	w.machine.AgentStarted()
 }
 
 func testLog(t *testing.T) logr.Logger {

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
@@ -60,6 +61,30 @@ func (in Input) retrying(most int32, counted bool) string {
 	}
 	return fmt.Sprintf("%s\nThe next attempt is due at %s.", in.Failure.Message, stamp(in.Failure.NextAt))
 }
+
+func (in Input) quarantine() string {
+	return in.Quarantined + "\nIt is not tried again until its content, rebuildPolicy or healthChecks change, or until npcnix-reconciler retry on the host."
+}
+
+func (in Input) rebootPending() string {
+	return capital(in.name()) + " is the boot default and comes into force with a reboot. rebuildPolicy.reboot.when is " +
+		string(in.Spec.RebuildPolicy.Reboot.When) + ": reboot the host when it suits."
+}
+
+func (in Input) unhealthy() string {
+	return "What runs is not healthy: " + in.Unhealthy
+}
+
+func (in Input) builtOnly() string {
+	return fmt.Sprintf("%s is built; with mode %s nothing is activated. Runs %s.", capital(in.name()), in.Spec.RebuildPolicy.Mode, orNone(in.Machine.Running))
+}
+
+func (in Input) agentRemoved() string {
+	return capital(in.name()) + " does not start npcnix-reconciler, so the host would not follow any declaration any more. " +
+		"To want that, set rebuildPolicy.allowAgentRemoval to the host's name."
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // driftMessage says what differs from the committed system.
 func (in Input) driftMessage() string {

@@ -16,10 +16,14 @@ const (
 	None Action = "None"
 	// Build: fetch the archive and build the toplevel.
 	Build Action = "Build"
-	// Activate: switch the running system to the toplevel.
+	// Activate: switch the running system to the toplevel, confirm and commit it.
 	Activate Action = "Activate"
+	// Stage: make the toplevel the boot default, to come into force with a reboot.
+	Stage Action = "Stage"
 	// Commit: make the running system the profile's and the boot default.
 	Commit Action = "Commit"
+	// DryActivate: ask what activating the toplevel would do.
+	DryActivate Action = "DryActivate"
 )
 
 // Class says what kind of failure it was, which decides whether it is tried again.
@@ -35,6 +39,8 @@ const (
 	ActivationClass Class = "Activation"
 	// Permanent: the same content fails again. Not tried until it changes.
 	Permanent Class = "Permanent"
+	// Inconclusive: the fault was not the target's. Tried again, not counted.
+	Inconclusive Class = "Inconclusive"
 )
 
 // Failure is how the last attempt at the target ended.
@@ -53,6 +59,15 @@ type Problem struct {
 	Reason, Message string
 	// Stalled says that it stays so until a person does something.
 	Stalled bool
+}
+
+// Gates are what may hold an activation back at the last moment.
+type Gates struct {
+	// OtherSwitch says what else switches the machine; empty if nothing does.
+	OtherSwitch string
+	// AgentRemoved: Desired does not start the agent, and the policy does not
+	// allow that for this host.
+	AgentRemoved bool
 }
 
 // Suspension is why nothing new may be started.
@@ -90,8 +105,22 @@ type Input struct {
 	Failure *Failure
 	// Committed is the toplevel that was last committed.
 	Committed string
-	// Degraded, if set, is what did not start when Desired was activated.
-	Degraded string
+	// Staged is the toplevel that waits for a reboot.
+	Staged string
+	// Dry is the toplevel that dry-activate was asked about last.
+	Dry string
+	// Quarantined says why Desired may not be tried again, with this policy;
+	// empty if it may.
+	Quarantined string
+	// BootedOther says that the host booted something else than Committed;
+	// empty if it did not.
+	BootedOther string
+	// Unhealthy is what the last health checks of what runs said; empty if they
+	// succeeded, or there were none.
+	Unhealthy string
+	// Gates are what is looked at immediately before an activation; nil before
+	// one is decided.
+	Gates *Gates
 	// Unproven is a toplevel whose activation began and did not end well: that
 	// it runs says nothing.
 	Unproven string
@@ -161,31 +190,98 @@ func (in Input) target() Decision {
 		return in.problem(in.RemoteProblem)
 	case in.Suspended != nil:
 		return in.suspended()
+	case in.BootedOther != "":
+		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonBootedOther, Message: in.BootedOther}
+	case in.Quarantined != "" && d.activates():
+		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonQuarantined, Message: in.quarantine()}
 	case in.drifted():
-		return in.drift(d)
+		return in.lastGates(in.drift(d))
 	default:
-		return in.gate(d)
+		return in.lastGates(in.gate(d))
 	}
+}
+
+// activates reports whether the act changes what runs or what will boot.
+func (d Decision) activates() bool {
+	return d.Action == Activate || d.Action == Stage || d.Action == Commit
 }
 
 // judge compares what is desired with what runs, policy aside.
 func (in Input) judge() Decision {
-	m := in.Machine
 	switch {
 	case in.Remote == nil:
 		return in.problem(in.RemoteProblem)
 	case in.Desired == "":
-		return Decision{Action: Build, Reason: v1alpha1.ReasonProgressing, Message: "Building " + in.name() + "."}
-	case !m.Runs(in.Desired) || in.Unproven == in.Desired:
-		return Decision{Action: Activate, Reason: v1alpha1.ReasonProgressing, Message: "Activating " + in.name() + "."}
-	case m.Profile != in.Desired || (m.BootDefault != in.Desired && m.BootDefault != nixos.Unknown):
-		return Decision{Action: Commit, Reason: v1alpha1.ReasonProgressing, Message: "Committing " + in.name() + "."}
+		return in.progress(Build, "Building")
+	}
+	switch in.Spec.RebuildPolicy.Mode {
+	case v1alpha1.ModeBuild:
+		return in.settled(true)
+	case v1alpha1.ModeDryActivate:
+		if in.Dry != in.Desired {
+			return in.progress(DryActivate, "Asking what activating does:")
+		}
+		return in.settled(true)
+	case v1alpha1.ModeBoot:
+		return in.judgeRunning(Stage, "Staging")
+	default:
+		return in.judgeRunning(Activate, "Activating")
+	}
+}
+
+// judgeRunning is judge for the modes that bring a system into force, by act.
+func (in Input) judgeRunning(act Action, doing string) Decision {
+	m, test := in.Machine, in.Spec.RebuildPolicy.Mode == v1alpha1.ModeTest
+	runs := m.Runs(in.Desired) && in.Unproven != in.Desired
+	permanent := m.Profile == in.Desired && (m.BootDefault == in.Desired || m.BootDefault == nixos.Unknown)
+	switch {
+	case !runs && in.Staged == in.Desired && permanent:
+		return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonRebootPending, Message: in.rebootPending()}
+	case !runs:
+		return in.progress(act, doing)
+	case !permanent && !test:
+		return in.progress(Commit, "Committing")
+	default:
+		return in.settled(false)
+	}
+}
+
+func (in Input) progress(act Action, doing string) Decision {
+	return Decision{Action: act, Reason: v1alpha1.ReasonProgressing, Message: doing + " " + in.name() + "."}
+}
+
+// settled judges a host on which nothing is left to do. built says that its
+// policy activates nothing.
+func (in Input) settled(built bool) Decision {
+	switch {
 	case in.RemoteProblem != nil:
 		return in.problem(in.RemoteProblem)
-	case in.Degraded != "":
-		return Decision{Action: None, Reason: v1alpha1.ReasonDegraded, Message: in.Degraded, Stalled: true}
+	case in.Unhealthy != "":
+		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonHealthCheckFailed, Message: in.unhealthy()}
+	case built && !in.Machine.Runs(in.Desired):
+		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonBuiltOnly, Message: in.builtOnly()}
 	default:
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonUpToDate, Message: "Runs " + in.name() + "."}
+	}
+}
+
+// otherSwitchPause is when a machine that somebody switches is looked at again.
+const otherSwitchPause = 10 * time.Second
+
+// lastGates holds an activation back for what is seen immediately before it.
+func (in Input) lastGates(d Decision) Decision {
+	switch g := in.Gates; {
+	case g == nil || !d.activates():
+		return d
+	case g.AgentRemoved:
+		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonAgentRemoved, Message: in.agentRemoved()}
+	case g.OtherSwitch != "":
+		return Decision{
+			Action: None, Waiting: true, NextAt: in.Now.Add(otherSwitchPause), Reason: v1alpha1.ReasonSwitchActive,
+			Message: "Something else switches this host: " + g.OtherSwitch + ". " + in.name() + " waits for it.",
+		}
+	default:
+		return d
 	}
 }
 
@@ -264,7 +360,7 @@ func Drifted(in Input) bool {
 		return false
 	}
 	d := in.judge()
-	return d.Action == Activate || d.Action == Commit
+	return d.activates()
 }
 
 // Backoff is the delay after the nth counted or uncounted failure in a row; n counts from 1.

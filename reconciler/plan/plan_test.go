@@ -38,7 +38,10 @@ func inputs() *rapid.Generator[plan.Input] {
 			Now: now, SpecProblem: problem(t, "spec problem"), RemoteProblem: problem(t, "remote problem"),
 			Desired: path(t, "desired"), Content: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "content"),
 			Committed: path(t, "committed"), Unproven: path(t, "unproven"),
-			Degraded: rapid.SampledFrom([]string{"", "nginx failed"}).Draw(t, "degraded"),
+			Unhealthy:   rapid.SampledFrom([]string{"", "nginx failed"}).Draw(t, "unhealthy"),
+			Quarantined: rapid.SampledFrom([]string{"", "It was taken back."}).Draw(t, "quarantined"),
+			BootedOther: rapid.SampledFrom([]string{"", "It booted another."}).Draw(t, "booted other"),
+			Staged:      path(t, "staged"), Dry: path(t, "dry"),
 			Attempts: rapid.Int32Range(0, 6).Draw(t, "attempts"),
 			Asked:    rapid.Bool().Draw(t, "asked"), Attempted: rapid.Bool().Draw(t, "attempted"),
 			Machine: nixos.Machine{
@@ -49,7 +52,8 @@ func inputs() *rapid.Generator[plan.Input] {
 		if in.SpecProblem == nil || rapid.Bool().Draw(t, "last good spec") {
 			grace := meta.Duration{Duration: time.Duration(rapid.IntRange(0, 3600).Draw(t, "grace")) * time.Second}
 			action := rapid.SampledFrom([]v1alpha1.DriftAction{v1alpha1.DriftCorrect, v1alpha1.DriftReport}).Draw(t, "drift action")
-			spec := v1alpha1.HostSpecSpec{Remote: "prod", RebuildPolicy: &v1alpha1.RebuildPolicy{Drift: &v1alpha1.DriftPolicy{Action: action, Grace: &grace}}}.WithDefaults("web")
+			mode := rapid.SampledFrom([]v1alpha1.Mode{v1alpha1.ModeSwitch, v1alpha1.ModeSwitch, v1alpha1.ModeBoot, v1alpha1.ModeTest, v1alpha1.ModeBuild, v1alpha1.ModeDryActivate}).Draw(t, "mode")
+			spec := v1alpha1.HostSpecSpec{Remote: "prod", RebuildPolicy: &v1alpha1.RebuildPolicy{Mode: mode, Drift: &v1alpha1.DriftPolicy{Action: action, Grace: &grace}}}.WithDefaults("web")
 			in.Spec = &spec
 		}
 		if in.RemoteProblem == nil || rapid.Bool().Draw(t, "last good remote") {
@@ -57,6 +61,9 @@ func inputs() *rapid.Generator[plan.Input] {
 		}
 		if rapid.IntRange(0, 3).Draw(t, "store") == 0 {
 			in.StoreProblem = &plan.Problem{Reason: "StoreUnavailable", Message: "The store does not answer."}
+		}
+		if rapid.Bool().Draw(t, "gates") {
+			in.Gates = &plan.Gates{OtherSwitch: rapid.SampledFrom([]string{"", "nixos-rebuild"}).Draw(t, "other switch"), AgentRemoved: rapid.Bool().Draw(t, "agent removed")}
 		}
 		if rapid.Bool().Draw(t, "suspended") {
 			in.Suspended = &plan.Suspension{Reason: "INC-42"}
@@ -73,6 +80,8 @@ func inputs() *rapid.Generator[plan.Input] {
 		return in
 	})
 }
+
+func mode(in plan.Input) v1alpha1.Mode { return in.Spec.RebuildPolicy.Mode }
 
 // Whatever a host meets: it never acts where it must not, always says why not,
 // and when it looks again or that it waits for a change.
@@ -95,6 +104,18 @@ func TestDecisions(t *testing.T) {
 				fail("acts while suspended")
 			case in.StoreProblem != nil:
 				fail("acts by documents that may be old")
+			case in.BootedOther != "":
+				fail("acts against a person, or a boot counter")
+			case d.Action != plan.Build && d.Action != plan.DryActivate && in.Quarantined != "":
+				fail("acts with a target in quarantine")
+			case d.Action != plan.Build && d.Action != plan.DryActivate && in.Gates != nil && (in.Gates.OtherSwitch != "" || in.Gates.AgentRemoved):
+				fail("acts although a gate is closed")
+			case d.Action != plan.Build && d.Action != plan.DryActivate && mode(in) == v1alpha1.ModeBuild:
+				fail("activates although it shall only build")
+			case d.Action == plan.Commit && mode(in) == v1alpha1.ModeTest:
+				fail("makes permanent what shall only be tested")
+			case d.Action == plan.Activate && mode(in) == v1alpha1.ModeBoot:
+				fail("activates what shall only be booted")
 			case d.Ready || d.Stalled || d.Waiting:
 				fail("acts and says that it does not")
 			case f != nil && (f.Class == plan.BuildClass || f.Class == plan.ActivationClass) && in.Attempts >= 5:
@@ -107,9 +128,11 @@ func TestDecisions(t *testing.T) {
 				fail("tries twice in one call")
 			}
 		}
-		if d.Ready && (in.Desired == "" || !in.Machine.Runs(in.Desired) || in.Unproven == in.Desired || in.Machine.Profile != in.Desired ||
-			in.SpecProblem != nil || in.StoreProblem != nil || in.Degraded != "" ||
-			(in.Machine.BootDefault != in.Desired && in.Machine.BootDefault != nixos.Unknown)) {
+		only := d.Ready && (mode(in) == v1alpha1.ModeBuild || mode(in) == v1alpha1.ModeDryActivate) // Ready is about what runs
+		if d.Ready && (in.Desired == "" || in.SpecProblem != nil || in.StoreProblem != nil || in.Unhealthy != "" ||
+			(!only && (!in.Machine.Runs(in.Desired) || in.Unproven == in.Desired)) ||
+			(!only && mode(in) != v1alpha1.ModeTest && (in.Machine.Profile != in.Desired ||
+				(in.Machine.BootDefault != in.Desired && in.Machine.BootDefault != nixos.Unknown)))) {
 			fail("Ready lies")
 		}
 		if (d.Stalled && (d.Ready || d.Waiting)) || (d.Waiting && d.Ready) {

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/npcnix/npcnix/cmd/exitcode"
+	"github.com/npcnix/npcnix/config"
+	"github.com/npcnix/npcnix/nixos/local"
+	"github.com/npcnix/npcnix/nixos/systemd"
+	"github.com/npcnix/npcnix/reconciler/transaction"
+)
+
+const (
+	// guardTries is how often a guard without a service manager tries, at
+	// guardPause from each other; with one, it is started anew instead.
+	guardTries = 60
+	guardPause = 5 * time.Second
+)
+
+// guard is the verb by which the guard of a transaction is started.
+func guard(ctx context.Context, args []string, w world) int {
+	f := flag.NewFlagSet("npcnix-reconciler guard", flag.ContinueOnError)
+	f.SetOutput(w.stderr)
+	root := f.String("root", "/", "directory that stands for /")
+	after := f.Duration("after", 0, "wait before acting; SIGUSR1 ends the wait, SIGTERM the guard")
+	boot := f.Bool("boot", false, "guard the boot of a staged system instead of a switch")
+	if err := f.Parse(args); err != nil || f.NArg() != 1 {
+		return exitcode.BadUsage
+	}
+	log := newLog(config.Log{Format: "console"}, w.stderr).WithValues("guard", filepath.Base(f.Arg(0)))
+	if *after > 0 && !waitForTurn(ctx, *after) {
+		return exitcode.OK
+	}
+	tries := 1
+	if !systemd.Booted() || *root != "/" {
+		tries = guardTries
+		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // what has begun is ended
+		ctx = context.WithoutCancel(ctx)
+	}
+	for n := 1; ; n++ {
+		err := runGuard(ctx, f.Arg(0), *root, *boot, w, log)
+		switch {
+		case err == nil:
+			return exitcode.OK
+		case errors.Is(err, transaction.ErrTooNew), errors.Is(err, os.ErrNotExist):
+			log.Error(err, "Nothing to guard")
+			return exitcode.OK
+		case n >= tries:
+			log.Error(err, "Could not end the transaction")
+			return exitcode.Internal
+		}
+		log.Error(err, "Could not end the transaction; trying again")
+		select {
+		case <-ctx.Done():
+			return exitcode.Internal
+		case <-time.After(guardPause):
+		}
+	}
+}
+
+// waitForTurn waits for the guard's time; false means that it is not needed.
+func waitForTurn(ctx context.Context, after time.Duration) bool {
+	fire := make(chan os.Signal, 1)
+	signal.Notify(fire, syscall.SIGUSR1)
+	defer signal.Stop(fire)
+	timer := time.NewTimer(after)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-fire:
+	case <-timer.C:
+	}
+	return true
+}
+
+func runGuard(ctx context.Context, dir, root string, boot bool, w world, log logr.Logger) error {
+	t, err := transaction.Open(dir)
+	if err != nil {
+		return err
+	}
+	own, err := local.Executable()
+	if err != nil {
+		return err
+	}
+	state := filepath.Dir(filepath.Dir(dir))
+	machine, err := local.New(ctx, local.Options{
+		Root: root, StateDir: state, CacheDir: filepath.Join(state, "cache"), Executable: own, Checks: t.Plan.Checks,
+	})
+	if err != nil {
+		return err
+	}
+	defer machine.Close()
+	log.Info("Acting", "target", t.Plan.Target, "recorded", t.Plan.Recorded.Running, "boot", boot)
+	act := t.RunGuard
+	if boot {
+		act = t.RunBootGuard
+	}
+	o, err := act(ctx, machine, w.now)
+	if err != nil {
+		return fmt.Errorf("guard %s: %w", t.Plan.ID, err)
+	}
+	log.Info("Ended", "outcome", o.Kind, "by", o.By, "reason", o.Problem.Reason, "message", o.Message)
+	return nil
+}

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/cmd/exitcode"
+)
+
+// maxAnswer bounds an answer on the socket, in bytes.
+const maxAnswer = 1 << 20
+
+// verbs are what a person on the host may ask the running agent for.
+func verbs() []string { return []string{"status", "suspend", "resume", "reconcile", "retry"} }
+
+// isVerb reports whether the command line asks the running agent.
+func isVerb(args []string) bool { return len(args) > 0 && slices.Contains(verbs(), args[0]) }
+
+// ask asks the running agent over its socket.
+func ask(ctx context.Context, args []string, w world) int {
+	verb := args[0]
+	f := flag.NewFlagSet("npcnix-reconciler "+verb, flag.ContinueOnError)
+	f.SetOutput(w.stderr)
+	root := f.String("root", "/", "directory that stands for /")
+	format := f.String("o", "text", "text or json")
+	var q request
+	if verb == "suspend" {
+		f.StringVar(&q.Reason, "reason", "", "why, for whoever asks; required")
+		f.DurationVar(&q.For, "for", 0, "how long, such as 2h; without it until resume")
+	}
+	err := f.Parse(args[1:])
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		return exitcode.OK
+	case err != nil:
+		return exitcode.BadUsage
+	case f.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case *format != "text" && *format != "json":
+		err = fmt.Errorf("-o is text or json, not %q", *format)
+	case verb == "suspend" && strings.TrimSpace(q.Reason) == "":
+		err = errors.New("say why with --reason")
+	case q.For < 0:
+		err = errors.New("--for is less than nothing")
+	}
+	if err != nil {
+		_, _ = fmt.Fprintf(w.stderr, "npcnix-reconciler %s: %v\n", verb, err)
+		return exitcode.BadUsage
+	}
+	a, err := talk(ctx, *root, verb, q)
+	if err != nil {
+		_, _ = fmt.Fprintf(w.stderr, "npcnix-reconciler %s: %v\n", verb, err)
+		return exitcode.Internal
+	}
+	if *format == "json" {
+		encoder := json.NewEncoder(w.stdout)
+		encoder.SetIndent("", "  ")
+		_ = encoder.Encode(a) // to whom it could not be written cannot be told
+		return exitcode.OK
+	}
+	printAnswer(w.stdout, a)
+	return exitcode.OK
+}
+
+// talk sends one request and reads the answer.
+func talk(ctx context.Context, root, verb string, q request) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, controlLimit)
+	defer cancel()
+	path := socketPath(root)
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", path)
+	}}}
+	method := http.MethodPost
+	if verb == "status" {
+		method = http.MethodGet
+	}
+	body, err := json.Marshal(q)
+	if err != nil {
+		return answer{}, fmt.Errorf("encode request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent/"+verb, bytes.NewReader(body))
+	if err != nil {
+		return answer{}, fmt.Errorf("make request: %w", err)
+	}
+	response, err := client.Do(req)
+	if err != nil {
+		return answer{}, fmt.Errorf("the agent does not answer at %s: %w. Does it run, and are you root? systemctl status npcnix-reconciler", path, unwrapped(err))
+	}
+	defer func() { _ = response.Body.Close() }() // only read
+	var a answer
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&a); err != nil {
+		return answer{}, fmt.Errorf("read the agent's answer: %w", err)
+	}
+	if a.Error != "" {
+		return answer{}, errors.New(a.Error)
+	}
+	return a, nil
+}
+
+// unwrapped leaves out the URL, which means nothing to anybody.
+func unwrapped(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return err
+}
+
+// printAnswer says it to a person.
+func printAnswer(w io.Writer, a answer) {
+	line := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format+"\n", args...) }
+	if a.Message != "" {
+		line("%s", printable(a.Message))
+	}
+	if s := a.Suspension; s != nil {
+		until := ""
+		if !s.Until.IsZero() {
+			until = " until " + s.Until.Format(time.RFC3339)
+		}
+		line("Suspended here%s: %s", until, printable(s.Reason))
+	}
+	if a.Message != "" {
+		return
+	}
+	if a.Status == nil {
+		line("The agent has not looked at anything yet.")
+		return
+	}
+	printStatus(line, a.Status)
+}
+
+func printStatus(line func(string, ...any), s *v1alpha1.HostStatus) {
+	if c := meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+		line("Ready:     %s, %s", c.Status, c.Reason)
+		line("           %s", strings.ReplaceAll(printable(c.Message), "\n", "\n           "))
+	}
+	if sys := s.Status.System; sys != nil {
+		line("Running:   %s", orDash(sys.Current))
+		line("Profile:   %s", orDash(sys.Profile))
+		line("Next boot: %s", orDash(sys.BootDefault))
+	}
+	if a := s.Status.LastAttempt; a != nil {
+		line("Attempt:   %s, %s %s", a.ID, a.Outcome, a.Reason)
+	}
+	if t := s.Status.NextAttemptAt; t != nil {
+		line("Next:      %s", t.UTC().Format(time.RFC3339))
+	}
+	for _, warning := range s.Status.Agent.Warnings {
+		line("Warning:   %s", printable(warning))
+	}
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return printable(s)
+}
+
+// printable leaves out what could move a terminal's cursor.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return -1
+	}, s)
+}

@@ -1,0 +1,226 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/health"
+	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
+)
+
+// maxInterrupted is how many reboots in the middle of it a target survives.
+const maxInterrupted = 2
+
+// conclude takes a transaction's outcome into the journal.
+func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome) error {
+	j := r.journal
+	j.Attempt.NewlyFailedUnits = cut(o.Problem.Units)
+	if j.Staged == t.Plan.Target {
+		j.Staged = ""
+	}
+	var err error
+	switch o.Kind {
+	case transaction.Committed, transaction.Tested:
+		err = r.inForce(ctx, t, o)
+	case transaction.RolledBack, transaction.RollbackFailed, transaction.Kept:
+		err = r.tookBack(ctx, p, t, o)
+	case transaction.Superseded:
+		j.Superseded = t.Plan.Target
+		p.attempted = true
+		r.endAttempt(phaseFailed, v1alpha1.OutcomeSuperseded, v1alpha1.ReasonSuperseded, o.Message)
+	default:
+		err = r.failedOutcome(p, t, o)
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.save(); err != nil {
+		return err
+	}
+	r.opts.Log.Info("Ended a transaction", "host", r.opts.Host, "transaction", t.Plan.ID, "target", t.Plan.Target, "outcome", o.Kind, "by", o.By,
+		"reason", o.Problem.Reason, "message", o.Message)
+	r.tidy(context.WithoutCancel(ctx), t.Plan.ID)
+	return nil
+}
+
+// failedOutcome takes in a transaction that changed nothing, or had nothing to
+// go back to.
+func (r *Reconciler) failedOutcome(p *pass, t *transaction.Transaction, o transaction.Outcome) error {
+	class := plan.ActivationClass
+	if o.Problem.Transient {
+		class = plan.Transient
+	}
+	if machine, err := r.opts.Observer.Observe(context.Background(), t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend {
+		r.journal.Unproven = t.Plan.Target
+	}
+	return r.fail(p, class, o.Problem.Reason, joinMessage(o))
+}
+
+func joinMessage(o transaction.Outcome) string {
+	return strings.TrimSpace(strings.TrimSpace(o.Problem.Message) + " " + o.Message)
+}
+
+// inForce takes in a system that runs and is confirmed.
+func (r *Reconciler) inForce(ctx context.Context, t *transaction.Transaction, o transaction.Outcome) error {
+	j := r.journal
+	outcome := v1alpha1.OutcomeCommitted
+	if o.Kind == transaction.Tested {
+		outcome = v1alpha1.OutcomeTested
+	} else {
+		j.Committed = t.Plan.Target
+	}
+	units, err := health.NewBaseline(ctx, r.opts.health())
+	if err != nil {
+		return fmt.Errorf("list units: %w", err)
+	}
+	j.Units = &units
+	r.healthy()
+	j.Drift, j.Unproven, j.Superseded, j.BootedOther = nil, "", "", nil
+	j.Tries = tries{Key: j.Tries.Key}
+	r.endAttempt(phaseCommitted, outcome, v1alpha1.ReasonUpToDate, "")
+	return nil
+}
+
+// tookBack takes in a target that is not in force because it did not prove itself.
+func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome) error {
+	j := r.journal
+	p.attempted = true
+	if o.Problem.StoreLost && o.Kind == transaction.RolledBack && !r.reachable(ctx, p, t) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
+		}
+		message := joinMessage(o) + " It could not be reached from the earlier system either."
+		r.endAttempt(phaseRolledBack, v1alpha1.OutcomeInconclusive, v1alpha1.ReasonInconclusive, message)
+		j.Tries.Failure = &plan.Failure{
+			Class: plan.Inconclusive, Reason: v1alpha1.ReasonInconclusive, Message: message, Content: r.documents.contentOr(""),
+			NextAt: r.opts.Now().Add(r.jittered(r.policy().Retry.MaxBackoff.Duration)),
+		}
+		return nil
+	}
+	ends := map[transaction.Kind]struct {
+		phase   phase
+		outcome v1alpha1.Outcome
+		reason  string
+	}{
+		transaction.RolledBack:     {phaseRolledBack, v1alpha1.OutcomeRolledBack, o.Problem.Reason},
+		transaction.RollbackFailed: {phaseRollbackFailed, v1alpha1.OutcomeRollbackFailed, v1alpha1.ReasonRollbackFailed},
+		transaction.Kept:           {phaseFailed, v1alpha1.OutcomeKept, o.Problem.Reason},
+	}
+	end := ends[o.Kind]
+	if o.Kind != transaction.RolledBack {
+		j.Unproven = t.Plan.Target
+	}
+	message := joinMessage(o)
+	if o.Problem.Transient && o.Kind == transaction.RolledBack {
+		err := r.fail(p, plan.Transient, o.Problem.Reason, message)
+		j.Phase, j.Attempt.Outcome = end.phase, end.outcome
+		return err
+	}
+	j.quarantine(quarantined{Toplevel: t.Plan.Target, Policy: t.Plan.Policy, Message: message})
+	j.Tries.Failure = nil // quarantine says it
+	r.endAttempt(end.phase, end.outcome, end.reason, message)
+	return nil
+}
+
+// reachable reports whether the store can be reached from the earlier system,
+// within the time that the new one had.
+func (r *Reconciler) reachable(ctx context.Context, p *pass, t *transaction.Transaction) bool {
+	r.pulse.Begin("reach the store", t.Plan.ConfirmLimit+awaitSlack)
+	limited, cancel := context.WithTimeout(ctx, t.Plan.ConfirmLimit)
+	defer cancel()
+	return r.reach(limited, p) == nil
+}
+
+// endAttempt closes the newest attempt; the caller saves the journal.
+func (r *Reconciler) endAttempt(ph phase, outcome v1alpha1.Outcome, reason, message string) {
+	r.journal.end(ph, outcome, reason, message, r.opts.Now())
+}
+
+// tidy removes the guard and the roots of a transaction that has ended. What
+// cannot be removed is tried again at the next start.
+func (r *Reconciler) tidy(ctx context.Context, id string) {
+	err := r.opts.Guard.Disarm(ctx, id)
+	err = errors.Join(err, r.opts.Activator.Unroot(id), r.opts.Activator.Unroot(id+".guard"))
+	if err != nil {
+		r.opts.Log.Info("Could not remove what is left of a transaction", "host", r.opts.Host, "transaction", id, "error", err.Error())
+	}
+}
+
+// cutOff ends a transaction that a reboot cut off before its commit. The boot
+// default was not touched, so the machine is back at the recorded system.
+func (r *Reconciler) cutOff(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	j := r.journal
+	message := fmt.Sprintf("The host rebooted in phase %s of this attempt, into %s.", j.Phase, orNone(p.machine.Booted))
+	problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: message}
+	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
+	if err != nil {
+		return err
+	}
+	interrupted := j.Tries.Interrupted + 1
+	if o.Kind == transaction.Failed && interrupted >= maxInterrupted {
+		j.quarantine(quarantined{Toplevel: t.Plan.Target, Policy: t.Plan.Policy, Message: message + " That happened before."})
+	}
+	if err := r.conclude(ctx, p, t, o); err != nil {
+		return err
+	}
+	j.Tries.Interrupted = interrupted
+	if f := j.Tries.Failure; f != nil && o.Kind == transaction.Failed {
+		f.NextAt = r.opts.Now() // the wait is for what fails, not for what was cut off
+	}
+	p.attempted = false
+	return r.save()
+}
+
+// transaction opens the transaction of the newest attempt, nil if it never had one.
+func (r *Reconciler) transaction() (*transaction.Transaction, error) {
+	t, err := transaction.Open(transaction.Dir(r.opts.StateDir, r.journal.Attempt.ID))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil //nolint:nilnil // it was killed before it wrote one
+	}
+	return t, err
+}
+
+// cut keeps a list of a status within its limit.
+func cut(list []string) []string {
+	if len(list) <= v1alpha1.MaxStatusList {
+		return list
+	}
+	more := fmt.Sprintf("and %d more", len(list)-v1alpha1.MaxStatusList+1)
+	return append(list[:v1alpha1.MaxStatusList-1:v1alpha1.MaxStatusList-1], more)
+}
+
+func orNone(path string) string {
+	if path == "" {
+		return "no known system"
+	}
+	return path
+}
+
+// howEnded says how a run of stc ended.
+func howEnded(result nixos.Result) string {
+	switch {
+	case !result.Exited:
+		return result.How
+	case result.ExitCode == nixos.ExitActivationFailed:
+		return "exit code 2, the activation script failed"
+	case result.ExitCode == nixos.ExitUnitsFailed:
+		return "exit code 4, some unit failed"
+	default:
+		return fmt.Sprintf("exit code %d", result.ExitCode)
+	}
+}
+
+// tailOf quotes the end of what stc printed.
+func tailOf(result nixos.Result) string {
+	if out := strings.TrimSpace(result.Output); out != "" {
+		return "Output: " + meta.CutFront(out, maxTail)
+	}
+	return ""
+}

@@ -1,0 +1,158 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/statefile"
+)
+
+// requests are what a person on the host asked for. Another goroutine than the
+// loop's writes them.
+type requests struct {
+	mu               sync.Mutex
+	reconcile, retry bool
+	suspension       *Suspension
+	status           *v1alpha1.HostStatus
+}
+
+// Suspension is a suspension by a person on the host, kept over restarts.
+type Suspension struct {
+	FormatVersion int       `json:"formatVersion"`
+	Reason        string    `json:"reason"`
+	Since         time.Time `json:"since"`
+	// Until ends it by itself; zero: until it is lifted.
+	Until time.Time `json:"until,omitzero"`
+}
+
+const suspensionVersion = 1
+
+func (r *Reconciler) suspensionFile() string {
+	return filepath.Join(r.opts.StateDir, "suspension.json")
+}
+
+// loadSuspension reads what Suspend wrote. One that cannot be read suspends:
+// that somebody wanted it is all that is known.
+func (r *Reconciler) loadSuspension() error {
+	s := &Suspension{}
+	err := statefile.ReadJSON(r.suspensionFile(), s)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		r.requests.suspension = &Suspension{Reason: "the local suspension cannot be read; npcnix-reconciler resume lifts it"}
+		return fmt.Errorf("read local suspension: %w", err)
+	}
+	r.requests.suspension = s
+	return nil
+}
+
+// Suspend stops new action on this host, whatever its documents say.
+func (r *Reconciler) Suspend(reason string, length time.Duration) (Suspension, error) {
+	q := &r.requests
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := Suspension{FormatVersion: suspensionVersion, Reason: reason, Since: r.opts.Now().UTC()}
+	if length > 0 {
+		s.Until = s.Since.Add(length)
+	}
+	if err := statefile.WriteJSON(r.suspensionFile(), s); err != nil {
+		return s, fmt.Errorf("keep suspension: %w", err)
+	}
+	q.suspension = &s
+	return s, nil
+}
+
+// Resume lifts what Suspend did. was says whether there was something to lift.
+func (r *Reconciler) Resume() (was bool, err error) {
+	q := &r.requests
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	err = os.Remove(r.suspensionFile())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return true, fmt.Errorf("lift suspension: %w", err)
+	}
+	was = q.suspension != nil
+	q.suspension = nil
+	return was, nil
+}
+
+// Suspended returns what Suspend did, nil if it was lifted or has ended.
+func (r *Reconciler) Suspended() *Suspension {
+	r.requests.mu.Lock()
+	defer r.requests.mu.Unlock()
+	s := r.requests.suspension
+	if s == nil || (!s.Until.IsZero() && !r.opts.Now().Before(s.Until)) {
+		return nil
+	}
+	return s
+}
+
+// Ask makes the next look one for a person who waits: back-off is not observed.
+// retry also lifts quarantine, and whatever else waits for an operator's word.
+func (r *Reconciler) Ask(retry bool) {
+	r.requests.mu.Lock()
+	defer r.requests.mu.Unlock()
+	r.requests.reconcile = true
+	r.requests.retry = r.requests.retry || retry
+}
+
+// Status is the status as the last look left it, whether or not it could be
+// written to the store; nil before the first.
+func (r *Reconciler) Status() *v1alpha1.HostStatus {
+	r.requests.mu.Lock()
+	defer r.requests.mu.Unlock()
+	return r.requests.status
+}
+
+func (q *requests) keep(status *v1alpha1.HostStatus) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.status = status
+}
+
+func (q *requests) takeReconcile() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	asked := q.reconcile
+	q.reconcile = false
+	return asked
+}
+
+func (q *requests) takeRetry() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	asked := q.retry
+	q.retry = false
+	return asked
+}
+
+// retry forgets, at an operator's word, what would hold the target back.
+func (r *Reconciler) retry() error {
+	if !r.requests.takeRetry() {
+		return nil
+	}
+	j := r.journal
+	j.Quarantine, j.BootedOther = nil, nil
+	j.Tries = tries{Key: j.Tries.Key}
+	return r.save()
+}
+
+// suspension returns what suspends the host at now: the spec or a person on
+// the host, nil if neither does.
+func (r *Reconciler) suspension(now time.Time) *plan.Suspension {
+	if local := r.Suspended(); local != nil {
+		return &plan.Suspension{Reason: local.Reason, Until: local.Until}
+	}
+	if a := r.documents.accepted; a != nil {
+		return suspension(a.spec.Suspend, now)
+	}
+	return nil
+}

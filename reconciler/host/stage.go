@@ -1,0 +1,131 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
+)
+
+// stage makes the target the boot default, to come into force with a reboot.
+func (r *Reconciler) stage(ctx context.Context, p *pass) error {
+	if err := r.roundTrip(ctx, p); err != nil {
+		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was changed: what the new system must be able to do did not work before it. "+err.Error())
+	}
+	t, err := r.record(ctx, p)
+	if err != nil {
+		r.tidy(context.WithoutCancel(ctx), r.journal.Attempt.ID)
+		return r.fail(p, plan.Transient, v1alpha1.ReasonBootLoaderFailed, "Nothing was changed: "+err.Error())
+	}
+	if err := r.enter(phaseStaging); err != nil {
+		return err
+	}
+	return r.drive(ctx, p, t)
+}
+
+// mend makes what runs permanent: it is the target already, and only profile or
+// boot default are not.
+func (r *Reconciler) mend(ctx context.Context, p *pass) error {
+	t, err := r.record(ctx, p)
+	if err != nil {
+		r.tidy(ctx, r.journal.Attempt.ID)
+		return r.fail(p, plan.Transient, v1alpha1.ReasonProfileFailed, "Nothing was changed: "+err.Error())
+	}
+	if err := r.enter(phaseCommitting); err != nil {
+		return err
+	}
+	return r.drive(ctx, p, t)
+}
+
+// stageInstead takes the boot path with a system that cannot be activated
+// while this one runs.
+func (r *Reconciler) stageInstead(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	if err := r.opts.Guard.Disarm(ctx, t.Plan.ID); err != nil {
+		return err
+	}
+	if t.Plan.Mode == v1alpha1.ModeTest {
+		problem := transaction.Problem{Reason: v1alpha1.ReasonRebootRequired, Message: "Only a reboot can bring this system into force, and mode Test makes nothing permanent."}
+		o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+		return errors.Join(err, r.concludeIf(ctx, p, t, o, err))
+	}
+	return r.enter(phaseStaging)
+}
+
+// stageNow sets profile and boot default.
+func (r *Reconciler) stageNow(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	r.pulse.Begin("stage", t.Plan.Deadline()+awaitSlack)
+	o, staged, err := t.Stage(ctx, r.opts.machine(), r.opts.Now)
+	switch {
+	case err != nil:
+		return err
+	case !staged:
+		return r.conclude(ctx, p, t, o)
+	}
+	j := r.journal
+	j.Staged, j.Tries = t.Plan.Target, tries{Key: j.Tries.Key}
+	r.endAttempt(phaseRebootPending, v1alpha1.OutcomeStaged, v1alpha1.ReasonRebootPending, "The system is the profile's and the boot default; it comes into force with a reboot.")
+	return r.save()
+}
+
+// unstage takes back a staged system that another target replaces.
+func (r *Reconciler) unstage(ctx context.Context) error {
+	j := r.journal
+	if j.Phase != phaseRebootPending {
+		return nil
+	}
+	t, err := r.transaction()
+	if err != nil {
+		return err
+	}
+	if t != nil {
+		o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.Superseded, transaction.Problem{Reason: v1alpha1.ReasonInterrupted}, "Another target took its place.")
+		if err != nil {
+			return err
+		}
+		j.Attempt.Message = o.Message
+		r.tidy(ctx, t.Plan.ID)
+	}
+	j.Staged, j.Phase = "", phaseIdle
+	return nil
+}
+
+// dryActivate asks stc what activating the target would do.
+func (r *Reconciler) dryActivate(ctx context.Context, p *pass) error {
+	j, target := r.journal, p.desired.Toplevel
+	id := transaction.RunID(j.Attempt.ID, "dry")
+	limit := r.policy().Timeouts.Activate.Duration
+	err := r.opts.Activator.Start(ctx, nixos.Activation{ID: id, Toplevel: target, Action: nixos.ActionDry, Limit: limit})
+	if err == nil {
+		var result nixos.Result
+		limited, cancel := context.WithTimeout(ctx, limit+awaitSlack)
+		defer cancel()
+		if result, err = r.opts.Activator.Await(limited, id); err == nil && !result.Done() {
+			err = fmt.Errorf("dry-activate: %s. %s", howEnded(result), tailOf(result))
+		}
+		j.Attempt.Changes = changes(result.Output)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return r.interrupted(ctx, p)
+	case err != nil:
+		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonActivationFailed, err.Error())
+	}
+	j.Dry, j.Attempt.Target = target, target
+	return r.save()
+}
+
+// changes are the lines that say what would be done.
+func changes(output string) []string {
+	var list []string
+	for line := range strings.Lines(output) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "would ") {
+			list = append(list, line)
+		}
+	}
+	return cut(list)
+}

@@ -1,0 +1,165 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/statefile"
+)
+
+// bootPoll is how often the guard of a boot looks whether the agent confirmed.
+const bootPoll = time.Second
+
+// Stage makes the target the profile's and the boot default without activating
+// it. staged is true when it waits for a reboot now; otherwise the transaction
+// has ended, with profile and boot default as before.
+func (t *Transaction) Stage(ctx context.Context, m Machine, now func() time.Time) (o Outcome, staged bool, err error) {
+	o, err = t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
+		if l.has(rebootingFile) {
+			staged = true
+			return Outcome{}, nil
+		}
+		machine, err := m.Observe(ctx, t.Plan.Target)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("observe machine: %w", err)
+		}
+		if machine.Profile != t.Plan.Recorded.Profile && machine.Profile != t.Plan.Target {
+			return l.superseded(machine)
+		}
+		if err := l.mark(committingFile); err != nil {
+			return Outcome{}, err
+		}
+		if p := l.makePermanent(ctx, t.Plan.Target); p != nil {
+			return l.unstage(ctx, *p)
+		}
+		staged = true
+		return Outcome{}, l.mark(rebootingFile)
+	})
+	return o, staged && err == nil, err
+}
+
+// unstage brings profile and boot default back.
+func (l *locked) unstage(ctx context.Context, problem Problem) (Outcome, error) {
+	uncertain := l.restore(ctx)
+	message := "Nothing was activated; profile and boot default are as before."
+	if uncertain != "" {
+		message = "Nothing was activated. " + uncertain
+	}
+	return l.end(Failed, problem, message, uncertain != "")
+}
+
+// restore brings profile and boot default back without activating anything;
+// uncertain says what could not be.
+func (l *locked) restore(ctx context.Context) (uncertain string) {
+	back := l.Plan.Recorded
+	if back.Profile == "" {
+		return "There is no earlier profile to go back to."
+	}
+	if err := l.m.SetProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
+		return "The profile could not be brought back: " + err.Error()
+	}
+	if p := l.installBoot(ctx, back.Profile, "boot-back"); p != nil {
+		return "The boot default could not be brought back for sure: " + p.Message
+	}
+	return ""
+}
+
+// Booted ends a staged transaction whose target was booted and confirmed.
+func (t *Transaction) Booted(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
+	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
+		if err := l.mark(committedFile); err != nil {
+			return Outcome{}, err
+		}
+		return l.end(Committed, Problem{}, "The system was booted and is confirmed.", false)
+	})
+}
+
+// Abandon ends a transaction that changed nothing, or whose change is another's
+// now. One that has ended stays as it is.
+func (t *Transaction) Abandon(ctx context.Context, m Machine, now func() time.Time, kind Kind, p Problem, message string) (Outcome, error) {
+	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) { return l.end(kind, p, message, false) })
+}
+
+// Undo brings profile and boot default back after a reboot into another system
+// than the target, and ends the transaction.
+func (t *Transaction) Undo(ctx context.Context, m Machine, now func() time.Time, kind Kind, p Problem, message string) (Outcome, error) {
+	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
+		uncertain := ""
+		if l.has(committingFile) {
+			uncertain = l.restore(ctx)
+		}
+		if uncertain != "" {
+			message += " " + uncertain
+		}
+		return l.end(kind, p, message, uncertain != "")
+	})
+}
+
+// Staged reports whether the transaction waits for a reboot into its target.
+func (t *Transaction) Staged() bool {
+	_, ended, err := t.Outcome()
+	return err == nil && !ended && t.has(rebootingFile)
+}
+
+// Committing reports whether the commit had begun.
+func (t *Transaction) Committing() bool { return t.has(committingFile) }
+
+// RunBootGuard waits for the agent of a freshly booted target to confirm it. If
+// none does, it brings profile and boot default back and reboots, once.
+func (t *Transaction) RunBootGuard(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
+	bootID, err := m.BootID(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	machine, err := m.Observe(ctx, t.Plan.Target)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("observe machine: %w", err)
+	}
+	if !t.Staged() || bootID == t.Plan.Recorded.BootID || !t.Runs(m, machine.Booted) {
+		return Outcome{}, nil // it was not this target that was booted
+	}
+	if err := t.awaitOutcome(ctx, t.Plan.HealthChecks.Settle.Duration+t.Plan.ConfirmLimit+Slack); err != nil {
+		return Outcome{}, err
+	}
+	reboot := false
+	o, err := t.under(ctx, m, now, Guard, func(l *locked) (Outcome, error) {
+		problem, blamed := l.Blamed()
+		if !blamed {
+			problem = Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the booted system in time."}
+		}
+		uncertain := l.restore(ctx)
+		reboot = uncertain == "" // else it would boot the same again
+		message := "The host reboots into " + l.Plan.Recorded.Profile + "."
+		if !reboot {
+			message = uncertain
+		}
+		return l.end(RolledBack, problem, message, uncertain != "")
+	})
+	if err == nil && reboot {
+		err = m.Reboot(ctx, "npcnix: the booted system was not confirmed; rebooting into the earlier one")
+	}
+	return o, err
+}
+
+// awaitOutcome waits until the transaction has ended, was blamed, or the time is up.
+func (t *Transaction) awaitOutcome(ctx context.Context, limit time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		_, ended, err := t.Outcome()
+		_, blamed := t.Blamed()
+		if ended || blamed || (err != nil && !errors.Is(err, statefile.ErrUnusable)) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx) //nolint:wrapcheck // the caller's own
+		case <-limited.Done():
+			return nil
+		case <-time.After(bootPoll):
+		}
+	}
+}

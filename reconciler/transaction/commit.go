@@ -1,0 +1,173 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/health"
+)
+
+// Machine is what a transaction acts on.
+type Machine interface {
+	nixos.Observer
+	nixos.Activator
+	nixos.Power
+	health.Machine
+}
+
+const (
+	// exitLockHeld is errno EAGAIN, which the Rust stc exits with where its lock is held.
+	exitLockHeld = 11
+	// maxRuns is how often the boot loader's installer is tried.
+	maxRuns = 3
+	// maxTail is how much of a program's output a message quotes, in bytes.
+	maxTail = 400
+)
+
+// Commit makes the confirmed target permanent: the profile's, then the boot
+// default. A system that was only to be tested is left as it is. An error that
+// is a *Refused wants a rollback by the guard.
+func (t *Transaction) Commit(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
+	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
+		machine, err := m.Observe(ctx, t.Plan.Target)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("observe machine: %w", err)
+		}
+		begun := t.has(committingFile)
+		if !t.Runs(m, machine.Running) || (!begun && machine.Profile != t.Plan.Recorded.Profile && machine.Profile != t.Plan.Target) {
+			return l.superseded(machine)
+		}
+		if t.Plan.Mode == v1alpha1.ModeTest {
+			return l.end(Tested, Problem{}, "The system runs and is confirmed; by its policy it is not made permanent.", false)
+		}
+		return l.commit(ctx)
+	})
+}
+
+// Refused is a commit that cannot be finished.
+type Refused struct{ Problem Problem }
+
+// Error says why.
+func (r *Refused) Error() string { return r.Problem.Message }
+
+// commit is idempotent: from its marker on it is finished, or taken back.
+func (l *locked) commit(ctx context.Context) (Outcome, error) {
+	if err := l.mark(committingFile); err != nil {
+		return Outcome{}, err
+	}
+	if p := l.makePermanent(ctx, l.Plan.Target); p != nil {
+		return Outcome{}, errors.Join(&Refused{*p}, l.Blame(*p))
+	}
+	if err := l.mark(committedFile); err != nil {
+		return Outcome{}, err
+	}
+	return l.end(Committed, Problem{}, "The system runs, is the profile's and the boot default.", false)
+}
+
+// makePermanent sets the profile and then runs stc boot: boot loader installers
+// ignore a system that is in no profile, and exit with 0.
+// What is so already is left alone.
+func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
+	machine, err := l.m.Observe(ctx, toplevel)
+	if err == nil && machine.Profile == toplevel && machine.BootDefault == toplevel {
+		return nil
+	}
+	if err == nil && machine.Profile == toplevel {
+		return l.installBoot(ctx, toplevel, "boot")
+	}
+	if err := l.m.SetProfile(ctx, toplevel, 0); err != nil {
+		return &Problem{Reason: v1alpha1.ReasonProfileFailed, Message: "The system could not be made the profile's: " + err.Error(), Transient: diskFull(err.Error())}
+	}
+	return l.installBoot(ctx, toplevel, "boot")
+}
+
+// installBoot makes a system of the profile the boot default.
+func (l *locked) installBoot(ctx context.Context, toplevel, run string) *Problem {
+	result, err := l.boot(ctx, run, toplevel)
+	failed := func(message string) *Problem {
+		return &Problem{Reason: v1alpha1.ReasonBootLoaderFailed, Message: message, Transient: diskFull(message)}
+	}
+	switch {
+	case err != nil:
+		return failed("The system could not be made the boot default: " + err.Error())
+	case !result.Done():
+		return failed("The system could not be made the boot default: " + describe(result))
+	}
+	machine, err := l.m.Observe(ctx, toplevel)
+	switch {
+	case err != nil:
+		return failed("The machine could not be observed: " + err.Error())
+	case machine.Profile != toplevel:
+		return &Problem{Reason: v1alpha1.ReasonProfileFailed, Message: fmt.Sprintf("The profile is %q after it was set to %s.", machine.Profile, toplevel)}
+	case machine.BootDefault != toplevel && machine.BootDefault != nixos.Unknown:
+		return failed(fmt.Sprintf("The boot loader's installer ended well, but the boot default is %q instead of %s.", machine.BootDefault, toplevel))
+	}
+	return nil
+}
+
+// boot runs stc boot. A run that a killed process left is waited for and
+// counts; where it was lost, or found stc's lock held, another is made.
+func (l *locked) boot(ctx context.Context, what, toplevel string) (result nixos.Result, err error) {
+	for n := 1; n <= maxRuns; n++ {
+		result, err = l.runOnce(ctx, fmt.Sprintf("%s-%d", what, n), toplevel, nixos.ActionBoot)
+		held := result.Exited && result.ExitCode == exitLockHeld
+		if err != nil || (result.Exited && !held) {
+			return result, err
+		}
+		if held {
+			select {
+			case <-ctx.Done():
+				return result, context.Cause(ctx) //nolint:wrapcheck // the caller's own
+			case <-time.After(rollbackPause):
+			}
+		}
+	}
+	return result, err
+}
+
+func (l *locked) runOnce(ctx context.Context, what, toplevel string, action nixos.Action) (nixos.Result, error) {
+	id := l.RunID(what)
+	err := l.m.Start(ctx, nixos.Activation{ID: id, Toplevel: toplevel, Action: action, Limit: l.Plan.ActivateLimit})
+	if err != nil && !errors.Is(err, nixos.ErrRunExists) {
+		return nixos.Result{}, err
+	}
+	return l.m.Await(ctx, id)
+}
+
+// superseded leaves everything to the person who took over.
+func (l *locked) superseded(machine nixos.Machine) (Outcome, error) {
+	return l.end(Superseded, Problem{Reason: v1alpha1.ReasonSuperseded},
+		fmt.Sprintf("Somebody else changed the host meanwhile: it runs %s, its profile is %s. Nothing was changed by the transaction since.",
+			orNone(machine.Running), orNone(machine.Profile)), false)
+}
+
+func orNone(path string) string {
+	if path == "" {
+		return "no known system"
+	}
+	return path
+}
+
+// describe says how a run of stc ended.
+func describe(r nixos.Result) string {
+	how := r.How
+	if r.Exited {
+		how = fmt.Sprintf("exit code %d", r.ExitCode)
+	}
+	if out := strings.TrimSpace(r.Output); out != "" {
+		how += ". Output: " + meta.CutFront(out, maxTail)
+	}
+	return how
+}
+
+// diskFull recognises what programs print when there is no space.
+func diskFull(text string) bool {
+	text = strings.ToLower(text)
+	return strings.Contains(text, "no space left on device") || strings.Contains(text, "disk quota exceeded")
+}

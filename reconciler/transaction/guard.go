@@ -1,0 +1,198 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/health"
+)
+
+const (
+	// rollbackPause is the time between two tries to bring the recorded system back.
+	rollbackPause = 2 * time.Second
+	// attendSlack bounds what a guard that confirms does beside its limits.
+	attendSlack = time.Minute
+)
+
+// RunGuard ends the transaction: it finishes a commit that has begun, and
+// takes back what was not confirmed. One that has ended stays as it is.
+func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
+	return t.under(ctx, m, now, Guard, func(l *locked) (Outcome, error) {
+		if _, blamed := t.Blamed(); t.Plan.AgentRemoved && !blamed {
+			return l.confirm(ctx)
+		}
+		if err := m.Stop(ctx, t.RunID(SwitchRun)); err != nil {
+			return Outcome{}, fmt.Errorf("stop the switch: %w", err)
+		}
+		return l.settle(ctx)
+	})
+}
+
+// settle decides what becomes of a transaction whose switch has ended.
+func (l *locked) settle(ctx context.Context) (Outcome, error) {
+	problem, blamed := l.Blamed()
+	if l.has(committingFile) && !blamed {
+		o, err := l.commit(ctx)
+		if err == nil {
+			return o, nil
+		}
+		problem, blamed = l.Blamed()
+		if !blamed {
+			return Outcome{}, err
+		}
+	}
+	machine, err := l.m.Observe(ctx, l.Plan.Target)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("observe machine: %w", err)
+	}
+	if !l.Runs(l.m, machine.Running) && machine.Running != l.Plan.Recorded.Running {
+		return l.superseded(machine)
+	}
+	if !blamed {
+		problem = Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the new system in time."}
+	}
+	switch back := l.Plan.Recorded.Running; {
+	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):
+		return l.end(Kept, problem, "The new system is kept, as rollback.onFailure says; it is neither the profile's nor the boot default.", false)
+	case !nixos.IsStorePath(back):
+		message := "There is no earlier system to go back to; profile and boot default are as before."
+		if l.has(committingFile) {
+			message = "There is no earlier system to go back to."
+		}
+		return l.end(Failed, problem, message, false)
+	default:
+		return l.rollBack(ctx, problem)
+	}
+}
+
+// rollBack activates the recorded system, and brings profile and boot default
+// back if the commit had begun. stc is asked to test, not to switch: with a
+// full /boot, switch exits before it activates.
+func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error) {
+	back := l.Plan.Recorded
+	begun := l.has(committingFile)
+	uncertain := ""
+	if begun && back.Profile != "" {
+		if err := l.m.SetProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
+			uncertain = "The profile could not be brought back: " + err.Error()
+		}
+	}
+	how := l.reactivate(ctx)
+	if how != "" {
+		return l.rollbackFailed(ctx, problem, how)
+	}
+	if begun && back.Profile != "" && uncertain == "" {
+		if p := l.installBoot(ctx, back.Profile, "boot-back"); p != nil {
+			uncertain = "The boot default could not be brought back for sure: " + p.Message
+		}
+	}
+	message := strings.TrimSpace(fmt.Sprintf("%s runs again. %s", back.Running, uncertain))
+	return l.end(RolledBack, problem, message, uncertain != "")
+}
+
+// reactivate runs the recorded system's stc until that system runs, or the
+// limit is reached; how says why it does not then. It is judged by what runs,
+// not by stc's exit code.
+func (l *locked) reactivate(ctx context.Context) (how string) {
+	limited, cancel := context.WithTimeout(ctx, l.Plan.ActivateLimit)
+	defer cancel()
+	back := l.Plan.Recorded.Running
+	for n := 1; ; n++ {
+		result, err := l.runOnce(limited, fmt.Sprintf("rollback-%d", n), back, nixos.ActionTest)
+		machine, observeErr := l.m.Observe(context.WithoutCancel(ctx), back)
+		switch {
+		case err == nil && observeErr == nil && machine.Running == back && (result.Switched() || (result.Exited && result.Touched)):
+			return ""
+		case err != nil:
+			how = err.Error()
+		case observeErr != nil:
+			how = observeErr.Error()
+		default:
+			how = describe(result)
+		}
+		select {
+		case <-limited.Done():
+			return how
+		case <-time.After(rollbackPause):
+		}
+	}
+}
+
+// rollbackFailed says so and, if the policy wants it, reboots once into the
+// boot default, which was not touched.
+func (l *locked) rollbackFailed(ctx context.Context, problem Problem, how string) (Outcome, error) {
+	message := fmt.Sprintf("%s could not be activated again within %s: %s. By hand: %s/bin/switch-to-configuration test",
+		l.Plan.Recorded.Running, l.Plan.ActivateLimit, how, l.Plan.Recorded.Running)
+	reboot := l.Plan.Rollback.LastResort == v1alpha1.LastResortReboot && !l.has(committingFile) && !l.has(lastResortFile)
+	if reboot {
+		message += ". The host reboots, as rollback.lastResort says."
+		if err := l.mark(lastResortFile); err != nil {
+			return Outcome{}, err
+		}
+	}
+	o, err := l.end(RollbackFailed, problem, message, false)
+	if err == nil && reboot {
+		err = l.m.Reboot(ctx, "npcnix: the new system does not work, and the old one cannot be activated; rebooting into the boot default")
+	}
+	return o, err
+}
+
+// confirm does the agent's part where the target has no agent: the health
+// checks alone decide.
+func (l *locked) confirm(ctx context.Context) (Outcome, error) {
+	p := l.Plan
+	limited, cancel := context.WithTimeout(ctx, p.ActivateLimit+attendSlack)
+	defer cancel()
+	result, err := l.m.Await(limited, l.RunID(SwitchRun))
+	problem := Problem{Reason: v1alpha1.ReasonActivationFailed, Message: "The switch failed: " + describe(result)}
+	switch {
+	case err != nil:
+		problem.Message = "The switch did not end: " + err.Error()
+	case result.Switched():
+		checking, cancel := context.WithTimeout(ctx, p.ConfirmLimit)
+		defer cancel()
+		err := health.Await(checking, l.m, p.HealthChecks, p.Recorded.Units, l.now)
+		if err == nil {
+			return l.commitOrSettle(ctx)
+		}
+		problem = Unhealthy(err)
+	}
+	if err := l.Blame(problem); err != nil {
+		return Outcome{}, err
+	}
+	if err := l.m.Stop(ctx, l.RunID(SwitchRun)); err != nil {
+		return Outcome{}, fmt.Errorf("stop the switch: %w", err)
+	}
+	return l.settle(ctx)
+}
+
+func (l *locked) commitOrSettle(ctx context.Context) (Outcome, error) {
+	machine, err := l.m.Observe(ctx, l.Plan.Target)
+	if err != nil {
+		return Outcome{}, fmt.Errorf("observe machine: %w", err)
+	}
+	if !l.Runs(l.m, machine.Running) {
+		return l.superseded(machine)
+	}
+	if l.Plan.Mode == v1alpha1.ModeTest {
+		return l.end(Tested, Problem{}, "The system runs and its health checks succeed.", false)
+	}
+	if err := l.mark(committingFile); err != nil {
+		return Outcome{}, err
+	}
+	return l.settle(ctx)
+}
+
+// Unhealthy is the problem of a system whose checks do not succeed.
+func Unhealthy(err error) Problem {
+	p := Problem{Reason: v1alpha1.ReasonHealthCheckFailed, Message: "The new system is not healthy: " + err.Error()}
+	if e := (*health.Error)(nil); errors.As(err, &e) {
+		p.Units = e.Units
+	}
+	return p
+}
