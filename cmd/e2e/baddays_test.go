@@ -105,10 +105,10 @@ func badDays() map[string]badDay {
 	}
 	return map[string]badDay{
 		"unknown field": refused("hosts/web-1.yaml", good+"  remotte: prod\n",
-			`hosts/web-1.yaml:6: spec.remotte: unknown field (did you mean "remote"?)`),
+			`hosts/web-1.yaml:7: spec.remotte: unknown field (did you mean "remote"?)`),
 		"several faults, all told": refused("hosts/web-1.yaml", good+"  origin: Cloud\n  pollInterval: {min: 7d}\n  rebuildPolicy: {retry: {maxAttempts: many}}\n",
-			"hosts/web-1.yaml:7: spec.pollInterval.min: \"7d\" is not a duration such as 90s, 15m or 168h\nhosts/web-1.yaml:8: spec.rebuildPolicy.retry.maxAttempts: expected an integer, found \"many\""),
-		"duplicate field":    refused("hosts/web-1.yaml", good+"  remote: test\n", "hosts/web-1.yaml:6: spec.remote: field is there twice"),
+			"hosts/web-1.yaml:8: spec.pollInterval.min: \"7d\" is not a duration such as 90s, 15m or 168h\nhosts/web-1.yaml:9: spec.rebuildPolicy.retry.maxAttempts: expected an integer, found \"many\""),
+		"duplicate field":    refused("hosts/web-1.yaml", good+"  remote: test\n", "hosts/web-1.yaml:7: spec.remote: field is there twice"),
 		"wrong kind":         refused("hosts/web-1.yaml", strings.Replace(good, "HostSpec", "Deployment", 1), `hosts/web-1.yaml:1: kind: found "Deployment", expected HostSpec or HostOverride`),
 		"name is not file's": refused("hosts/web-1.yaml", spec("web-2"), "hosts/web-1.yaml:1: metadata.name: is web-2, but the file is named for web-1"),
 		"bad label":          refused("hosts/web-1.yaml", strings.Replace(good, "web-1}", "web-1, labels: {role: \"not good\"}}", 1), `hosts/web-1.yaml:3: metadata.labels[role]: Invalid value: "not good"`),
@@ -186,9 +186,9 @@ func badDays() map[string]badDay {
 		"activation that fails": {
 			cause: func(s *site) { s.publish(`{ activation = "echo cannot mount >&2; exit 1"; }`) },
 			seen: func(s *site) {
-				stalled("ActivationFailed", "exit code 2, the activation script failed.")(s)
+				stalled("Quarantined", "exit code 2, the activation script failed.")(s)
 				s.wantMessage("cannot mount")
-				s.wantMessage("Nothing was rolled back")
+				s.wantMessage("runs again.")
 			},
 			mend: mendHost,
 		},
@@ -197,20 +197,23 @@ func badDays() map[string]badDay {
 				s.apply(good + "  rebuildPolicy: {timeouts: {activate: 1s}}\n")
 				s.publish(`{ activation = "exec sleep 600"; }`)
 			},
-			seen: stalled("ActivationFailed", "time limit reached: 1s"),
+			seen: stalled("Quarantined", "it was stopped at its time limit"),
 			mend: func(s *site) {
 				s.apply(good)
 				mendHost(s)
 			},
 		},
 		"unit that fails": {
-			cause: func(s *site) { s.publish(`{ failedUnits = [ "nginx.service" ]; }`) },
-			seen:  stalled("Degraded", "the following units failed: nginx.service"),
-			mend:  mendHost,
+			cause: func(s *site) {
+				s.apply(good + "  rebuildPolicy: {timeouts: {confirm: 1s}}\n")
+				s.publish(`{ failedUnits = [ "nginx.service" ]; }`)
+			},
+			seen: stalled("Quarantined", "the switch ended with exit code 4: some unit failed"),
+			mend: mendHost,
 		},
 		"system that wants a reboot": {
 			cause: func(s *site) { s.publish(`{ initInterface = "systemd 3"; }`) },
-			seen:  stalled("RebootRequired", "can only be started by a reboot"),
+			seen:  func(s *site) { s.agent(4, "web-1"); s.want("web-1", "False", "RebootPending") },
 			mend:  mendHost,
 		},
 		"truncated archive": {

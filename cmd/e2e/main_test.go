@@ -134,7 +134,7 @@ func (s *site) publish(nix string) {
 
 // spec is the least HostSpec.
 func spec(name string) string {
-	return "apiVersion: npcnix.dev/v1alpha1\nkind: HostSpec\nmetadata: {name: " + name + "}\nspec:\n  remote: prod\n"
+	return "apiVersion: npcnix.dev/v1alpha1\nkind: HostSpec\nmetadata: {name: " + name + "}\nspec:\n  remote: prod\n  healthChecks: {settle: 0s}\n"
 }
 
 func (s *site) apply(spec string) {

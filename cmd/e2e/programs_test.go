@@ -19,8 +19,9 @@ import (
 )
 
 // maxReconciler is the greatest size of the stripped agent in bytes: it is on
-// the smallest of machines.
-const maxReconciler = 14_000_000
+// the smallest of machines. D-Bus, without which no switch outlives the agent,
+// takes one of these 15 MB.
+const maxReconciler = 15_000_000
 
 func TestAgentIsSmallAndStatic(t *testing.T) {
 	t.Parallel()
