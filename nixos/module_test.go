@@ -31,7 +31,7 @@ func nix(t *testing.T, program string, args ...string) string {
 	return string(out)
 }
 
-func evaluate(t *testing.T, user string) (settings map[string]any, unit string) {
+func evaluate(t *testing.T, user string) (settings map[string]any, units map[string]string) {
 	t.Helper()
 	module, err := filepath.Abs("module.nix")
 	if err != nil {
@@ -39,37 +39,42 @@ func evaluate(t *testing.T, user string) (settings map[string]any, unit string) 
 	}
 	out := nix(t, "nix-instantiate", "--eval", "--strict", "--json", "testdata/eval.nix", "--argstr", "module", module, "--arg", "user", user)
 	var result struct {
-		Config map[string]any `json:"config"`
-		Unit   string         `json:"unit"`
+		Config map[string]any    `json:"config"`
+		Units  map[string]string `json:"units"`
 	}
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		t.Fatal(err)
 	}
-	return result.Config, result.Unit
+	return result.Config, result.Units
 }
 
-func TestModuleMakesTheUnit(t *testing.T) {
+func TestModuleMakesTheUnits(t *testing.T) {
 	t.Parallel()
-	_, unit := evaluate(t, `{ enable = true; settings.store = "s3://infra/npcnix"; environmentFile = "/run/keys/npcnix"; }`)
-	golden := filepath.Join("testdata", "npcnix-reconciler.service")
-	if *update {
-		if err := os.WriteFile(golden, []byte(unit), 0o600); err != nil {
+	_, units := evaluate(t, `{ enable = true; settings.store = "s3://infra/npcnix"; environmentFile = "/run/keys/npcnix"; }`)
+	for name, unit := range units {
+		golden := filepath.Join("testdata", name)
+		if *update {
+			if err := os.WriteFile(golden, []byte(unit), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if diff := cmp.Diff(string(want), unit); diff != "" {
+			t.Errorf("%s changed; make golden writes it anew:\n%s", name, diff)
+		}
 	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), unit); diff != "" {
-		t.Errorf("the unit changed; make golden writes it anew:\n%s", diff)
+	if len(units) != 2 {
+		t.Errorf("%d units", len(units))
 	}
 }
 
 func TestModuleWithoutCredentialsNamesNoFile(t *testing.T) {
 	t.Parallel()
-	if _, unit := evaluate(t, `{ enable = true; }`); strings.Contains(unit, "EnvironmentFile") {
-		t.Errorf("unit is %s", unit)
+	if _, units := evaluate(t, `{ enable = true; }`); strings.Contains(units["npcnix-reconciler.service"], "EnvironmentFile") {
+		t.Errorf("units are %s", units)
 	}
 }
 

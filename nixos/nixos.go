@@ -57,6 +57,10 @@ type Observer interface {
 	// Units lists the machine's services. ErrNoServiceManager is returned
 	// where nothing manages any.
 	Units(ctx context.Context) (Units, error)
+	// BootFull reports whether /boot has no room for another kernel's worth of
+	// anything: then a boot loader that could not be installed is no fault of
+	// the system.
+	BootFull() bool
 	// OtherSwitch says what else switches the machine just now, or "".
 	OtherSwitch(ctx context.Context) (string, error)
 	// NixVersion returns the version of Nix, such as 2.8.0.

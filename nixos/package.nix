@@ -7,7 +7,7 @@ buildGoModule {
   src = lib.cleanSource ../.;
 
   # Kept fresh by a test: the hash of what `go mod vendor` writes.
-  vendorHash = "sha256-+0sah//8ixmqNipw65iWrk0F7B/T5DP2N+bGEUo86is=";
+  vendorHash = "sha256-UC+KcVkqxQMsk558lcKu8rTIV9bYPsrKA4MLcfGkVOs=";
 
   subPackages = [ "cmd/npcnix" ] ++ lib.optional stdenv.hostPlatform.isLinux "cmd/npcnix-reconciler";
   env.CGO_ENABLED = 0;

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/npcnix/npcnix/nixos"
 )
 
@@ -33,6 +35,16 @@ func (m *Machine) bootDefault() string {
 		return nixos.Unknown
 	}
 	return filepath.Dir(init)
+}
+
+// bootRoom is the least room on /boot, in bytes, with which a boot loader's
+// installer does not fail for the lack of it: entries alone need that much.
+const bootRoom = 64 << 10
+
+// BootFull looks at the file system.
+func (m *Machine) BootFull() bool {
+	var fs unix.Statfs_t
+	return unix.Statfs(m.path("boot"), &fs) == nil && fs.Bavail*uint64(fs.Bsize) < bootRoom //nolint:gosec // never negative
 }
 
 // value returns the value of a key in a file of "key value" lines; with a

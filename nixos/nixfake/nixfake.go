@@ -43,6 +43,8 @@ type Machine struct {
 	Rooted bool
 	// Unmanaged is a machine without a service manager.
 	Unmanaged bool
+	// Full says that /boot is full.
+	Full bool
 	// Other says what else switches the machine.
 	Other string
 	// Warned are the machine's warnings.
@@ -180,6 +182,9 @@ func (m *Machine) Units(ctx context.Context) (nixos.Units, error) {
 	}
 	return units, ctx.Err() //nolint:wrapcheck // the caller's own
 }
+
+// BootFull returns Full.
+func (m *Machine) BootFull() bool { return m.Full }
 
 // OtherSwitch returns Other.
 func (m *Machine) OtherSwitch(context.Context) (string, error) { return m.Other, nil }

@@ -182,6 +182,13 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 	return nil
 }
 
+// Generation returns the path of a generation of the profile.
+func (m *Machine) Generation(number int64) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.paths[number]
+}
+
 // Root remembers the paths that can be rooted.
 func (m *Machine) Root(_ context.Context, name string, paths ...string) error {
 	m.mu.Lock()
@@ -207,9 +214,11 @@ func (m *Machine) Unroot(name string) error {
 
 // guard is an armed guard.
 type guard struct {
-	dir   string
-	timer *time.Timer
-	runs  bool
+	id, dir string
+	timer   *time.Timer
+	runs    bool
+	// disarmed says that it is forgotten when it does not run any more.
+	disarmed bool
 }
 
 // Arm starts a timer.
@@ -219,7 +228,7 @@ func (m *Machine) Arm(_ context.Context, id, dir string, after time.Duration) er
 	if m.guards == nil {
 		m.guards = map[string]*guard{}
 	}
-	g := &guard{dir: dir}
+	g := &guard{id: id, dir: dir}
 	g.timer = time.AfterFunc(after, func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
@@ -256,6 +265,9 @@ func (m *Machine) fire(g *guard) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		g.runs = false
+		if g.disarmed && m.guards[g.id] == g {
+			delete(m.guards, g.id)
+		}
 	})
 }
 
@@ -268,7 +280,7 @@ func (m *Machine) Fire(_ context.Context, id, dir string) error {
 		if m.guards == nil {
 			m.guards = map[string]*guard{}
 		}
-		g = &guard{dir: dir, timer: time.AfterFunc(time.Hour, func() {})}
+		g = &guard{id: id, dir: dir, timer: time.AfterFunc(time.Hour, func() {})}
 		g.timer.Stop()
 		m.guards[id] = g
 	}
@@ -282,7 +294,7 @@ func (m *Machine) Disarm(_ context.Context, id string) error {
 	defer m.mu.Unlock()
 	if g := m.guards[id]; g != nil {
 		g.timer.Stop()
-		if !g.runs {
+		if g.disarmed = true; !g.runs {
 			delete(m.guards, id)
 		}
 	}
@@ -297,8 +309,9 @@ func (m *Machine) Runs(_ context.Context, id string) (bool, error) {
 	return g != nil && g.runs, nil
 }
 
-// Wait waits until no guard is at work.
-func (m *Machine) Wait() { m.working.Wait() }
+// WaitGuards waits until the guards that work have ended.
+func (m *Machine) WaitGuards() { m.working.Wait() }
+
 
 // Wall remembers the message.
 func (m *Machine) Wall(_ context.Context, message string) error {

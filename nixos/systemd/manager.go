@@ -174,7 +174,7 @@ func (m *Manager) StartTimer(ctx context.Context, s Service, after time.Duration
 	timer := strings.TrimSuffix(s.Name, ".service") + ".timer"
 	properties := []dbus.Property{
 		dbus.PropDescription(s.Description),
-		property("TimersMonotonic", []timerSpec{{"OnActiveUSec", uint64(after.Microseconds())}}), //nolint:gosec // never negative
+		property("TimersMonotonic", []timerSpec{{"OnActiveSec", uint64(after.Microseconds())}}), //nolint:gosec // never negative
 		property("AccuracyUSec", uint64(time.Second.Microseconds())),
 		property("RemainAfterElapse", true),
 		property("IgnoreOnIsolate", true),

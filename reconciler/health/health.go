@@ -11,6 +11,7 @@ import (
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler"
 )
 
 // Machine is what checks look at.
@@ -100,11 +101,11 @@ func Once(ctx context.Context, m Machine, spec v1alpha1.HealthChecks, baseline B
 // all runs something for every check at a time.
 func (c *checker) all(ctx context.Context, f func(ctx context.Context, check v1alpha1.HealthCheck) error) error {
 	errs := make([]error, len(c.spec.Checks))
-	var checks sync.WaitGroup
+	checks := make([]func(), len(c.spec.Checks))
 	for i, check := range c.spec.Checks {
-		checks.Go(func() { errs[i] = f(ctx, check) })
+		checks[i] = func() { errs[i] = f(ctx, check) }
 	}
-	checks.Wait()
+	reconciler.Together(checks...)
 	failed := &Error{}
 	for i, err := range errs {
 		if err == nil {

@@ -186,18 +186,21 @@ func (r *Reconciler) removeUnnamed() {
 		keep[b.OutLink] = true
 	}
 	attempt := ""
+	if a := r.journal.Attempt; a != nil { // its output may be uploaded still
+		attempt = a.ID
+	}
 	if r.journal.open() {
-		attempt = r.journal.Attempt.ID
 		keep[r.rootPath(attempt)] = true
 	}
-	for _, dir := range []string{"trees", "gcroots", "activations"} {
+	for _, dir := range []string{"trees", "gcroots", "activations", "transactions", "logs"} {
 		entries, err := os.ReadDir(filepath.Join(r.opts.StateDir, dir))
 		if err != nil {
 			continue // none yet
 		}
 		for _, e := range entries {
 			path := filepath.Join(r.opts.StateDir, dir, e.Name())
-			if keep[path] || (attempt != "" && strings.HasPrefix(e.Name(), attempt)) {
+			ours := attempt != "" && strings.HasPrefix(e.Name(), attempt) && (dir != "gcroots" || r.journal.open() || r.journal.Staged != "")
+			if keep[path] || ours {
 				continue
 			}
 			if err := os.RemoveAll(path); err != nil {

@@ -64,7 +64,7 @@ func (r *Reconciler) failedOutcome(p *pass, t *transaction.Transaction, o transa
 }
 
 func joinMessage(o transaction.Outcome) string {
-	return strings.TrimSpace(strings.TrimSpace(o.Problem.Message) + " " + o.Message)
+	return strings.TrimSpace(transaction.Sentence(o.Problem.Message) + " " + o.Message)
 }
 
 // inForce takes in a system that runs and is confirmed.
@@ -150,6 +150,15 @@ func (r *Reconciler) tidy(ctx context.Context, id string) {
 	err = errors.Join(err, r.opts.Activator.Unroot(id), r.opts.Activator.Unroot(id+".guard"))
 	if err != nil {
 		r.opts.Log.Info("Could not remove what is left of a transaction", "host", r.opts.Host, "transaction", id, "error", err.Error())
+	}
+}
+
+// discard removes a transaction that did not begin.
+func (r *Reconciler) discard(ctx context.Context) {
+	id := r.journal.Attempt.ID
+	r.tidy(ctx, id)
+	if err := os.RemoveAll(transaction.Dir(r.opts.StateDir, id)); err != nil {
+		r.opts.Log.Info("Could not remove a transaction that did not begin", "host", r.opts.Host, "transaction", id, "error", err.Error())
 	}
 }
 

@@ -5,10 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/health"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store"
@@ -35,12 +35,12 @@ func (r *Reconciler) confirm(ctx context.Context, p *pass, t *transaction.Transa
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errConfirmLimit)
 	defer cancel()
 	var tripErr, healthErr error
-	var both sync.WaitGroup
-	both.Go(func() { tripErr = r.reach(limited, p) })
-	both.Go(func() {
-		healthErr = health.Await(limited, r.opts.health(), t.Plan.HealthChecks, r.unmanaged(t), r.opts.Now)
-	})
-	both.Wait()
+	reconciler.Together(
+		func() { tripErr = r.reach(limited, p) },
+		func() {
+			healthErr = health.Await(limited, r.opts.health(), t.Plan.HealthChecks, r.unmanaged(t), r.opts.Now)
+		},
+	)
 	if o, ended, err := t.Outcome(); ended || err != nil { // the guard was faster
 		return errors.Join(err, r.concludeIf(ctx, p, t, o, err))
 	}

@@ -249,7 +249,7 @@ func TestBootLoaderThatFails(t *testing.T) {
 	w.put("hosts/web.yaml", hostSpec)
 	w.publish("web 1")
 	w.pass()
-	w.want("Ready", meta.False, "BootLoaderFailed", "no space left on /boot There is no earlier system")
+	w.want("Ready", meta.False, "BootLoaderFailed", "no space left on /boot. There is no earlier system")
 	broken = false
 	w.now = w.now.Add(time.Minute)
 	w.pass()

@@ -19,7 +19,7 @@ func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 	}
 	t, err := r.record(ctx, p)
 	if err != nil {
-		r.tidy(context.WithoutCancel(ctx), r.journal.Attempt.ID)
+		r.discard(context.WithoutCancel(ctx))
 		return r.fail(p, plan.Transient, v1alpha1.ReasonBootLoaderFailed, "Nothing was changed: "+err.Error())
 	}
 	if err := r.enter(phaseStaging); err != nil {
@@ -33,7 +33,7 @@ func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 func (r *Reconciler) mend(ctx context.Context, p *pass) error {
 	t, err := r.record(ctx, p)
 	if err != nil {
-		r.tidy(ctx, r.journal.Attempt.ID)
+		r.discard(ctx)
 		return r.fail(p, plan.Transient, v1alpha1.ReasonProfileFailed, "Nothing was changed: "+err.Error())
 	}
 	if err := r.enter(phaseCommitting); err != nil {

@@ -46,15 +46,19 @@ func (r *Reconciler) arm(ctx context.Context, p *pass) (t *transaction.Transacti
 	if err := r.roundTrip(ctx, p); err != nil {
 		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was activated: what the new system must be able to do did not work before it. "+err.Error())
 	}
-	t, err = r.record(ctx, p)
-	if err == nil {
+	if t, err = r.record(ctx, p); err == nil {
+		// Before the guard is armed: an armed one that no journal knows of would
+		// take back what a later transaction commits.
+		if err := r.enter(phaseArmed); err != nil {
+			return nil, err
+		}
 		err = r.opts.Guard.Arm(ctx, t.Plan.ID, t.Directory(), t.Plan.Deadline())
 	}
 	if err != nil {
-		r.tidy(context.WithoutCancel(ctx), r.journal.Attempt.ID)
+		r.discard(context.WithoutCancel(ctx))
 		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonActivationFailed, "Nothing was activated: the switch could not be prepared. "+err.Error())
 	}
-	return t, r.enter(phaseArmed)
+	return t, nil
 }
 
 // record writes the plan, and roots what it may need.
@@ -142,9 +146,7 @@ func (r *Reconciler) begin(ctx context.Context, t *transaction.Transaction) erro
 		return err
 	}
 	r.pulse.Begin("switch", t.Plan.Deadline()+awaitSlack)
-	err := r.opts.Activator.Start(ctx, nixos.Activation{
-		ID: t.RunID(transaction.SwitchRun), Toplevel: t.Plan.Activate, Action: nixos.ActionTest, Limit: t.Plan.ActivateLimit,
-	})
+	err := t.Switch(ctx, r.opts.machine(), r.opts.Now)
 	if err != nil && !errors.Is(err, nixos.ErrRunExists) {
 		r.opts.Log.Error(err, "Could not start the switch", "host", r.opts.Host, "target", t.Plan.Activate)
 		r.startFailed = err

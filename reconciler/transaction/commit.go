@@ -30,6 +30,17 @@ const (
 	maxTail = 400
 )
 
+// Switch starts the activation of the target, unless the transaction has ended:
+// a guard that was faster has the last word.
+func (t *Transaction) Switch(ctx context.Context, m Machine, now func() time.Time) error {
+	_, err := t.under(ctx, m, now, Agent, func(*locked) (Outcome, error) {
+		return Outcome{}, m.Start(ctx, nixos.Activation{
+			ID: t.RunID(SwitchRun), Toplevel: t.Plan.Activate, Action: nixos.ActionTest, Limit: t.Plan.ActivateLimit,
+		})
+	})
+	return err
+}
+
 // Commit makes the confirmed target permanent: the profile's, then the boot
 // default. A system that was only to be tested is left as it is. An error that
 // is a *Refused wants a rollback by the guard.
@@ -82,7 +93,7 @@ func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
 		return l.installBoot(ctx, toplevel, "boot")
 	}
 	if err := l.m.SetProfile(ctx, toplevel, 0); err != nil {
-		return &Problem{Reason: v1alpha1.ReasonProfileFailed, Message: "The system could not be made the profile's: " + err.Error(), Transient: diskFull(err.Error())}
+		return &Problem{Reason: v1alpha1.ReasonProfileFailed, Message: "The system could not be made the profile's: " + err.Error(), Transient: true}
 	}
 	return l.installBoot(ctx, toplevel, "boot")
 }
@@ -91,11 +102,11 @@ func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
 func (l *locked) installBoot(ctx context.Context, toplevel, run string) *Problem {
 	result, err := l.boot(ctx, run, toplevel)
 	failed := func(message string) *Problem {
-		return &Problem{Reason: v1alpha1.ReasonBootLoaderFailed, Message: message, Transient: diskFull(message)}
+		return &Problem{Reason: v1alpha1.ReasonBootLoaderFailed, Message: message, Transient: diskFull(message) || l.m.BootFull()}
 	}
 	switch {
-	case err != nil:
-		return failed("The system could not be made the boot default: " + err.Error())
+	case err != nil: // it could not even be run
+		return &Problem{Reason: v1alpha1.ReasonBootLoaderFailed, Message: "The system could not be made the boot default: " + err.Error(), Transient: true}
 	case !result.Done():
 		return failed("The system could not be made the boot default: " + describe(result))
 	}
@@ -163,7 +174,16 @@ func describe(r nixos.Result) string {
 	if out := strings.TrimSpace(r.Output); out != "" {
 		how += ". Output: " + meta.CutFront(out, maxTail)
 	}
-	return how
+	return Sentence(how)
+}
+
+// Sentence ends a text with a full stop, unless it ends with one.
+func Sentence(text string) string {
+	text = strings.TrimSpace(text)
+	if text == "" || strings.HasSuffix(text, ".") {
+		return text
+	}
+	return text + "."
 }
 
 // diskFull recognises what programs print when there is no space.

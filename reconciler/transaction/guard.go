@@ -50,7 +50,8 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("observe machine: %w", err)
 	}
-	if !l.Runs(l.m, machine.Running) && machine.Running != l.Plan.Recorded.Running {
+	mine := l.Runs(l.m, machine.Running) || machine.Running == l.Plan.Recorded.Running
+	if committed := machine.Profile == l.Plan.Target && l.Plan.Recorded.Profile != l.Plan.Target; !mine || (committed && !l.has(committingFile)) {
 		return l.superseded(machine)
 	}
 	if !blamed {

@@ -37,7 +37,10 @@ type Server struct {
 
 // Start starts a server on a free port of loopback. It needs the versitygw
 // that `make tools` builds, or one named by NPCNIX_VERSITYGW.
-func Start(ctx context.Context) (*Server, error) {
+func Start(ctx context.Context) (*Server, error) { return StartOn(ctx, "127.0.0.1") }
+
+// StartOn is Start on another address of this machine.
+func StartOn(ctx context.Context, ip string) (*Server, error) {
 	binary, err := binary()
 	if err != nil {
 		return nil, err
@@ -51,7 +54,7 @@ func Start(ctx context.Context) (*Server, error) {
 			return nil, fmt.Errorf("make directory for S3 server: %w", err)
 		}
 	}
-	address, err := freeAddress(ctx)
+	address, err := freeAddress(ctx, ip)
 	if err != nil {
 		return nil, err
 	}
@@ -87,8 +90,8 @@ func binary() (string, error) {
 	return "", errors.New("no S3 server for tests: run `make tools` first, or set NPCNIX_VERSITYGW")
 }
 
-func freeAddress(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+func freeAddress(ctx context.Context, ip string) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(ip, "0"))
 	if err != nil {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
