@@ -19,7 +19,7 @@ build-users-group =
 substituters =
 extra-platforms = x86_64-linux aarch64-linux
 endef
-demo test stable soak fuzz bench golden: export NIX_CONFIG := $(NIX_SETTINGS)
+demo test e2e stable soak fuzz bench golden: export NIX_CONFIG := $(NIX_SETTINGS)
 
 .PHONY: help
 help: ## show this help
@@ -37,18 +37,34 @@ OFFLINE := $(shell [ "$$(id -u)" = 0 ] && unshare --net true 2>/dev/null && echo
 test: packages tools ## every test there is: unit, property, conformance, scripts, end to end
 	go mod download && go -C tools/schemas mod download
 	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname --jsonfile .cache/test.json -- \
-	  -race -shuffle=on -parallel 6 -timeout 20m -skip '^TestKilled' $(TEST_FLAGS) ./...
+	  -race -shuffle=on -parallel 6 -timeout 20m -skip '^(TestKilled|TestOnHosts)' $(TEST_FLAGS) ./...
 	$(OFFLINE) go -C tools/schemas test ./...
 	$(OFFLINE) go test -count=1 -timeout 20m -v -run '^TestKilled' ./cmd/e2e
 	@echo "The slowest tests:"; $(BIN)/gotestsum tool slowest --jsonfile .cache/test.json --threshold 5s | head -15
 
+# Systemd hosts with real Nix, 2.8 and 2.26, under systemd-nspawn: as root, on Linux.
+.PHONY: e2e
+e2e: hosts ## the agent on three real systemd hosts: switches, rollbacks, kills, power cuts
+	NPCNIX_E2E=1 $(OFFLINE) go test -count=1 -timeout 30m -v -run '^TestOnHosts' ./cmd/e2e/onhosts
+
+.PHONY: hosts
+hosts: packages tools
+	@tools/packages.sh systemd-container:systemd-nspawn mmdebstrap:mmdebstrap procps:pgrep
+	@$(MAKE) --no-print-directory .cache/rootfs/bookworm/lab-init .cache/rootfs/trixie/lab-init
+
+.cache/rootfs/%/lab-init: tools/lab/rootfs.sh
+	rm -rf --one-file-system .cache/rootfs/$*
+	mkdir -p .cache/rootfs
+	tools/lab/rootfs.sh .cache/rootfs/$* $* 2>&1 | tail -3
+
 .PHONY: stable
 stable: packages tools ## the tests twenty times, in ever other orders
-	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname -- -race -shuffle=on -count=20 -parallel 6 -timeout 90m -skip '^(TestKilled|TestProgramsBuild)' ./...
+	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname -- -race -shuffle=on -count=20 -parallel 6 -timeout 90m -skip '^(TestKilled|TestProgramsBuild|TestOnHosts)' ./...
 
 .PHONY: soak
-soak: packages tools ## kill the agent at 100 seeded moments instead of 10
+soak: hosts ## kill the agent at 100 seeded moments instead of 10, and on real hosts at 200 instead of 20
 	NPCNIX_SOAK=100 go test -count=1 -timeout 60m -v -run '^TestKilled' ./cmd/e2e
+	NPCNIX_E2E=1 NPCNIX_SOAK=200 $(OFFLINE) go test -count=1 -timeout 120m -v -run '^TestOnHostsKilled' ./cmd/e2e/onhosts
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

@@ -49,6 +49,7 @@ const (
 	Statuses  = "statuses/"
 	history   = "history/"
 	archives  = "archives/"
+	logs      = "logs/"
 	extension = ".yaml"
 )
 
@@ -75,6 +76,11 @@ func HistoryKey(remote string, generation int64) string {
 // ArchiveKey is the key of the archive with the digest sha256:<hex>.
 func ArchiveKey(digest string) string {
 	return archives + strings.TrimPrefix(digest, "sha256:") + ".tar.zst"
+}
+
+// LogKey is the key of a slot in a host's ring of logs.
+func LogKey(host string, slot int) string {
+	return logs + host + "/" + strconv.Itoa(slot) + ".log.zst"
 }
 
 // Name returns the object's name that a key below prefix stands for: of

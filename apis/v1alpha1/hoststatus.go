@@ -21,6 +21,8 @@ const (
 	MaxStatusList = 50
 	// MaxStatusHistory is the number of attempts that History keeps.
 	MaxStatusHistory = 10
+	// LogSlots is the number of logs that a host's ring holds.
+	LogSlots = 10
 )
 
 // HostStatusStatus is the state of a host as its agent last saw it.

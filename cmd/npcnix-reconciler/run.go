@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -170,12 +171,24 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 	}
 	r, err := host.New(ctx, host.Options{
 		Host: c.Host, Store: opened, Observer: machine, Builder: machine, Activator: machine,
-		Guard: machine, Power: machine, Service: machine, Prober: machine, Checks: c.HealthChecks.Commands, Rand: mathrand.Float64,
+		Guard: machine, Power: machine, Service: machine, Prober: machine, Checks: c.HealthChecks.Commands, Rand: mathrand.Float64, Secrets: secrets(os.Environ()),
 		Fresh:    func(ctx context.Context) (store.Store, error) { return storeurl.Open(ctx, c.Store) },
 		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: limits,
 		Version: version.String(), Now: w.now, NewID: w.newID, Log: log,
 	})
 	return r, exitcode.Internal, err
+}
+
+// secrets are the values of the variables whose names say that they are.
+func secrets(environment []string) (values []string) {
+	for _, variable := range environment {
+		name, value, _ := strings.Cut(variable, "=")
+		const short = 8 // a word that stands for something else too
+		if len(value) >= short && regexp.MustCompile(`SECRET|TOKEN|PASSWORD`).MatchString(name) {
+			values = append(values, value)
+		}
+	}
+	return values
 }
 
 // newID names an attempt: sortable by time, and unique.

@@ -312,7 +312,6 @@ func (m *Machine) Runs(_ context.Context, id string) (bool, error) {
 // WaitGuards waits until the guards that work have ended.
 func (m *Machine) WaitGuards() { m.working.Wait() }
 
-
 // Wall remembers the message.
 func (m *Machine) Wall(_ context.Context, message string) error {
 	m.mu.Lock()

@@ -67,6 +67,9 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	case plan.Build:
 		return r.build(ctx, p)
 	case plan.Activate:
+		if changed := r.opts.Observer.Inhibitors(p.desired.Toplevel); len(changed) > 0 {
+			return r.inhibited(ctx, p, changed)
+		}
 		return r.activate(ctx, p)
 	case plan.Stage:
 		return r.stage(ctx, p)

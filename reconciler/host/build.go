@@ -42,7 +42,7 @@ func (r *Reconciler) build(ctx context.Context, p *pass) error {
 		OutLink: r.rootPath(j.Attempt.ID),
 	}
 	b.Toplevel, err = r.opts.Builder.Build(ctx, nixos.BuildRequest{
-		Dir: tree, Attribute: b.Attribute, OutLink: b.OutLink, Limit: spec.RebuildPolicy.Timeouts.Build.Duration,
+		Dir: tree, Attribute: b.Attribute, OutLink: b.OutLink, Log: r.buildLog(j.Attempt.ID), Limit: spec.RebuildPolicy.Timeouts.Build.Duration,
 	})
 	if err != nil {
 		return r.buildFailed(ctx, p, err)

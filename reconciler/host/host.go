@@ -40,6 +40,8 @@ type Options struct {
 	Fresh func(ctx context.Context) (store.Store, error)
 	// Checks are the commands that exec checks name, for the guard.
 	Checks map[string][]string
+	// Secrets are words that no log may have.
+	Secrets []string
 	// Rand returns a number in [0, 1).
 	Rand func() float64
 	// StateDir is the agent's own directory; it is created, for root alone.
@@ -108,6 +110,7 @@ type Reconciler struct {
 	checked  checked
 	pulse    *Pulse
 	requests requests
+	logState
 }
 
 // ErrLocked is returned while another agent works over the same state directory.

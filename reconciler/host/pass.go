@@ -98,6 +98,7 @@ func (r *Reconciler) Once(ctx context.Context) (Outcome, error) {
 // pass runs the steps in order and reports whatever they came to.
 func (r *Reconciler) pass(ctx context.Context, p *pass) (err error) {
 	defer func() {
+		r.putLog(context.WithoutCancel(ctx), p)
 		reportErr := r.report(context.WithoutCancel(ctx), p)
 		p.storeFailed = p.storeFailed || reportErr != nil
 		err = errors.Join(err, reportErr)

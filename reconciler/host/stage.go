@@ -28,6 +28,16 @@ func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 	return r.drive(ctx, p, t)
 }
 
+// inhibited takes the boot path with a system whose critical components differ.
+func (r *Reconciler) inhibited(ctx context.Context, p *pass, components []string) error {
+	why := "critical components differ: " + strings.Join(components, ", ")
+	if r.policy().Mode == v1alpha1.ModeTest {
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, "Only a reboot can bring this system into force, as "+why+"; mode Test makes nothing permanent.")
+	}
+	r.journal.Attempt.Changes = []string{why}
+	return r.stage(ctx, p)
+}
+
 // mend makes what runs permanent: it is the target already, and only profile or
 // boot default are not.
 func (r *Reconciler) mend(ctx context.Context, p *pass) error {
