@@ -63,21 +63,25 @@ func (c *ReconcilerConfig) Validate() field.ErrorList {
 	if c.StateDir != "" && !filepath.IsAbs(c.StateDir) {
 		errs = append(errs, field.Invalid(field.NewPath("stateDir"), c.StateDir, "must be an absolute path"))
 	}
-	commands := field.NewPath("healthChecks", "commands")
-	for name, argv := range c.HealthChecks.Commands {
-		for _, fault := range validation.IsDNS1123Label(name) {
-			errs = append(errs, field.Invalid(commands.Key(name), name, fault))
-		}
-		if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
-			errs = append(errs, field.Invalid(commands.Key(name), argv, "must be a list of words that begins with an absolute path"))
-		}
-	}
+	errs = append(errs, c.HealthChecks.validate(field.NewPath("healthChecks", "commands"))...)
 	log := field.NewPath("log")
 	if f := c.Log.Format; f != "" && f != "json" && f != "console" {
 		errs = append(errs, field.NotSupported(log.Child("format"), f, []string{"json", "console"}))
 	}
 	if l := c.Log.Level; l != "" && l != "info" && l != "debug" {
 		errs = append(errs, field.NotSupported(log.Child("level"), l, []string{"info", "debug"}))
+	}
+	return errs
+}
+
+func (h HealthChecks) validate(path *field.Path) (errs field.ErrorList) {
+	for name, argv := range h.Commands {
+		for _, fault := range validation.IsDNS1123Label(name) {
+			errs = append(errs, field.Invalid(path.Key(name), name, fault))
+		}
+		if len(argv) == 0 || !filepath.IsAbs(argv[0]) {
+			errs = append(errs, field.Invalid(path.Key(name), argv, "must be a list of words that begins with an absolute path"))
+		}
 	}
 	return errs
 }

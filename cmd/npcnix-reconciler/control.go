@@ -181,7 +181,11 @@ func (c *control) ask(retry bool) (answer, error) {
 }
 
 func reply(w http.ResponseWriter, code int, a answer) {
+	data, err := json.Marshal(a)
+	if err != nil {
+		code, data = http.StatusInternalServerError, []byte(`{"error": "the answer cannot be encoded"}`)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(a) // whoever asked has gone
+	_, _ = w.Write(data) // else whoever asked has gone
 }

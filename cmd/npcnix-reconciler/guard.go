@@ -47,7 +47,7 @@ func guard(ctx context.Context, args []string, w world) int {
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP) // what has begun is ended
 		ctx = context.WithoutCancel(ctx)
 	}
-	for n := 1; ; n++ {
+	for range tries {
 		err := runGuard(ctx, f.Arg(0), *root, *boot, w, log)
 		switch {
 		case err == nil:
@@ -55,16 +55,21 @@ func guard(ctx context.Context, args []string, w world) int {
 		case errors.Is(err, transaction.ErrTooNew), errors.Is(err, os.ErrNotExist):
 			log.Error(err, "Nothing to guard")
 			return exitcode.OK
-		case n >= tries:
-			log.Error(err, "Could not end the transaction")
-			return exitcode.Internal
 		}
-		log.Error(err, "Could not end the transaction; trying again")
-		select {
-		case <-ctx.Done():
-			return exitcode.Internal
-		case <-time.After(guardPause):
+		log.Error(err, "Could not end the transaction")
+		if tries > 1 && !sleep(ctx, guardPause) {
+			break
 		}
+	}
+	return exitcode.Internal
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
 	}
 }
 

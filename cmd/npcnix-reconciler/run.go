@@ -79,13 +79,7 @@ type world struct {
 
 // run is the program without its process.
 func run(ctx context.Context, args []string, w world) int {
-	switch {
-	case isVerb(args):
-		return ask(ctx, args, w)
-	case len(args) > 0 && args[0] == "guard":
-		return guard(ctx, args[1:], w)
-	}
-	if code, handled := local.Helper(ctx, args, w.getenv); handled {
+	if code, handled := verb(ctx, args, w); handled {
 		return code
 	}
 	o, err := parse(args, w.stderr)
@@ -122,6 +116,19 @@ func run(ctx context.Context, args []string, w world) int {
 		return complain(exitcode.Internal, err)
 	}
 	return exitcode.Ready
+}
+
+// verb carries out a command line that is no agent's: a person's question to the
+// running one, or what the agent starts this program for.
+func verb(ctx context.Context, args []string, w world) (code int, handled bool) {
+	switch {
+	case isVerb(args):
+		return ask(ctx, args, w), true
+	case len(args) > 0 && args[0] == "guard":
+		return guard(ctx, args[1:], w), true
+	default:
+		return local.Helper(ctx, args, w.getenv)
+	}
 }
 
 // once makes one pass. A terminal that is closed does not end it in a switch.

@@ -41,22 +41,13 @@ func ask(ctx context.Context, args []string, w world) int {
 		f.StringVar(&q.Reason, "reason", "", "why, for whoever asks; required")
 		f.DurationVar(&q.For, "for", 0, "how long, such as 2h; without it until resume")
 	}
-	err := f.Parse(args[1:])
-	switch {
+	switch err := f.Parse(args[1:]); {
 	case errors.Is(err, flag.ErrHelp):
 		return exitcode.OK
 	case err != nil:
 		return exitcode.BadUsage
-	case f.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case *format != "text" && *format != "json":
-		err = fmt.Errorf("-o is text or json, not %q", *format)
-	case verb == "suspend" && strings.TrimSpace(q.Reason) == "":
-		err = errors.New("say why with --reason")
-	case q.For < 0:
-		err = errors.New("--for is less than nothing")
 	}
-	if err != nil {
+	if err := wrongUsage(verb, *format, q, f.Args()); err != nil {
 		_, _ = fmt.Fprintf(w.stderr, "npcnix-reconciler %s: %v\n", verb, err)
 		return exitcode.BadUsage
 	}
@@ -66,13 +57,32 @@ func ask(ctx context.Context, args []string, w world) int {
 		return exitcode.Internal
 	}
 	if *format == "json" {
-		encoder := json.NewEncoder(w.stdout)
-		encoder.SetIndent("", "  ")
-		_ = encoder.Encode(a) // to whom it could not be written cannot be told
+		data, err := json.MarshalIndent(a, "", "  ")
+		if err != nil {
+			_, _ = fmt.Fprintf(w.stderr, "npcnix-reconciler %s: %v\n", verb, err)
+			return exitcode.Internal
+		}
+		_, _ = fmt.Fprintf(w.stdout, "%s\n", data)
 		return exitcode.OK
 	}
 	printAnswer(w.stdout, a)
 	return exitcode.OK
+}
+
+// wrongUsage says what is wrong with a verb's command line.
+func wrongUsage(verb, format string, q request, rest []string) error {
+	switch {
+	case len(rest) > 0:
+		return fmt.Errorf("unexpected argument %q", rest[0])
+	case format != "text" && format != "json":
+		return fmt.Errorf("-o is text or json, not %q", format)
+	case verb == "suspend" && strings.TrimSpace(q.Reason) == "":
+		return errors.New("say why with --reason")
+	case q.For < 0:
+		return errors.New("--for is less than nothing")
+	default:
+		return nil
+	}
 }
 
 // talk sends one request and reads the answer.
@@ -91,11 +101,11 @@ func talk(ctx context.Context, root, verb string, q request) (answer, error) {
 	if err != nil {
 		return answer{}, fmt.Errorf("encode request: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://agent/"+verb, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent/"+verb, bytes.NewReader(body)) //nolint:gosec // one of verbs, over a socket
 	if err != nil {
 		return answer{}, fmt.Errorf("make request: %w", err)
 	}
-	response, err := client.Do(req)
+	response, err := client.Do(req) //nolint:gosec // as above
 	if err != nil {
 		return answer{}, fmt.Errorf("the agent does not answer at %s: %w. Does it run, and are you root? systemctl status npcnix-reconciler", path, unwrapped(err))
 	}

@@ -106,7 +106,7 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 	if old, err := filepath.EvalSymlinks(fmt.Sprintf("%s-%d-link", path, generation)); generation > 0 && err == nil && old == toplevel {
 		verb = []string{"--switch-generation", strconv.FormatInt(generation, 10)}
 	}
-	result, err := m.nix(ctx, queryLimit, "nix-env", append([]string{"--profile", path}, verb...)...)
+	result, err := m.nix(ctx, "nix-env", append([]string{"--profile", path}, verb...)...)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (m *Machine) Root(ctx context.Context, name string, paths ...string) error 
 		if err := os.MkdirAll(filepath.Dir(link), 0o700); err != nil {
 			return fmt.Errorf("make directory of roots: %w", err)
 		}
-		result, err := m.nix(ctx, queryLimit, "nix-store", "--realise", "--add-root", link, "--indirect", topOf(path))
+		result, err := m.nix(ctx, "nix-store", "--realise", "--add-root", link, "--indirect", topOf(path))
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,7 @@ func (m *Machine) buildError(ctx context.Context, result run.Result) *nixos.Buil
 // which is what gives its builder the network.
 func (m *Machine) hasFixedOutput(ctx context.Context, derivation string) bool {
 	for _, verb := range [][]string{{"show-derivation"}, {"derivation", "show"}} { // until 2.14, and since
-		result, err := m.nix(ctx, queryLimit, "nix", experimental(append(verb, derivation)...)...)
+		result, err := m.nix(ctx, "nix", experimental(append(verb, derivation)...)...)
 		if err == nil && result.ExitCode == 0 {
 			return strings.Contains(string(result.Stdout), `"hash":`)
 		}

@@ -34,9 +34,9 @@ func passed() []string {
 	}
 }
 
-// nix runs a command of Nix.
-func (m *Machine) nix(ctx context.Context, limit time.Duration, program string, args ...string) (run.Result, error) {
-	return m.nixIn(ctx, "npcnix-nix-", "/", limit, program, args...)
+// nix runs a query of Nix.
+func (m *Machine) nix(ctx context.Context, program string, args ...string) (run.Result, error) {
+	return m.nixIn(ctx, "npcnix-nix-", "/", queryLimit, program, args...)
 }
 
 // nixIn runs a command of Nix in a directory, in a unit with that prefix.
@@ -93,7 +93,7 @@ func memory() (kib int64, ok bool) {
 
 // NixVersion asks nix; its answer is "nix (Nix) 2.8.0".
 func (m *Machine) NixVersion(ctx context.Context) (string, error) {
-	result, err := m.nix(ctx, queryLimit, "nix", "--version")
+	result, err := m.nix(ctx, "nix", "--version")
 	if err != nil {
 		return "", err
 	}

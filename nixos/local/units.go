@@ -68,7 +68,7 @@ func (m *Machine) OtherSwitch(ctx context.Context) (string, error) {
 func lockHolder(path string) (pid string, err error) {
 	var stat syscall.Stat_t
 	if err := syscall.Stat(path, &stat); err != nil {
-		return "", nil //nolint:nilerr // nobody ever switched
+		return "", nil // nobody ever switched
 	}
 	locks, err := os.Open("/proc/locks")
 	if err != nil {

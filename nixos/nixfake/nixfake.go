@@ -104,7 +104,7 @@ func (m *Machine) Walls() []string {
 	return slices.Clone(m.walls)
 }
 
-// Rooted paths, by the name of their roots.
+// Roots returns the rooted paths, by the name of their roots.
 func (m *Machine) Roots() map[string][]string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

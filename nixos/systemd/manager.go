@@ -114,21 +114,23 @@ type Service struct {
 	Restart bool
 }
 
+// microseconds are how systemd counts; no time here is negative.
+func microseconds(d time.Duration) uint64 { return uint64(max(0, d.Microseconds())) }
+
 const grace = 10 * time.Second
 
 func (s Service) properties() []dbus.Property {
-	usec := func(d time.Duration) uint64 { return uint64(d.Microseconds()) } //nolint:gosec // never negative
 	list := []dbus.Property{
 		dbus.PropDescription(s.Description),
 		dbus.PropExecStart(s.Argv, false),
 		property("Environment", s.Env),
 		property("CollectMode", "inactive-or-failed"),
-		property("TimeoutStopUSec", usec(grace)),
+		property("TimeoutStopUSec", microseconds(grace)),
 		property("IgnoreOnIsolate", true),
 		property("OOMPolicy", "continue"),
 	}
 	if s.Restart {
-		list = append(list, dbus.PropType("simple"), property("Restart", "on-failure"), property("RestartUSec", usec(time.Second)),
+		list = append(list, dbus.PropType("simple"), property("Restart", "on-failure"), property("RestartUSec", microseconds(time.Second)),
 			property("StartLimitIntervalUSec", uint64(0)))
 	} else {
 		list = append(list, dbus.PropType("exec"))
@@ -137,7 +139,7 @@ func (s Service) properties() []dbus.Property {
 		list = append(list, property("ExecStopPost", []execCommand{{s.Ended[0], s.Ended, false}}))
 	}
 	if s.Limit > 0 {
-		list = append(list, property("RuntimeMaxUSec", usec(s.Limit)))
+		list = append(list, property("RuntimeMaxUSec", microseconds(s.Limit)))
 	}
 	return list
 }
@@ -174,8 +176,8 @@ func (m *Manager) StartTimer(ctx context.Context, s Service, after time.Duration
 	timer := strings.TrimSuffix(s.Name, ".service") + ".timer"
 	properties := []dbus.Property{
 		dbus.PropDescription(s.Description),
-		property("TimersMonotonic", []timerSpec{{"OnActiveSec", uint64(after.Microseconds())}}), //nolint:gosec // never negative
-		property("AccuracyUSec", uint64(time.Second.Microseconds())),
+		property("TimersMonotonic", []timerSpec{{"OnActiveSec", microseconds(after)}}),
+		property("AccuracyUSec", microseconds(time.Second)),
 		property("RemainAfterElapse", true),
 		property("IgnoreOnIsolate", true),
 		property("CollectMode", "inactive-or-failed"),
@@ -325,8 +327,7 @@ func (m *Manager) Self(ctx context.Context) (name string, err error) {
 		}
 		return nil
 	})
-	var answer godbus.Error
-	if errors.As(err, &answer) { // in no unit, or in one that is no service
+	if _, answered := errors.AsType[godbus.Error](err); answered { // in no unit, or in one that is no service
 		return "", nil
 	}
 	return name, err

@@ -70,7 +70,7 @@ func Await(ctx context.Context, m Machine, spec v1alpha1.HealthChecks, baseline 
 		c.restarts = units.Restarts()
 	}
 	if sleep(ctx, spec.Settle.Duration) != nil {
-		return &Error{Checks: []string{"time was up before the settle time, " + spec.Settle.Duration.String()}}
+		return &Error{Checks: []string{"time was up before the settle time, " + spec.Settle.String()}}
 	}
 	return c.all(ctx, func(ctx context.Context, check v1alpha1.HealthCheck) error {
 		var err error

@@ -63,6 +63,11 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 			return err
 		}
 	}
+	return r.carryOut(ctx, p)
+}
+
+// carryOut does the act that was decided.
+func (r *Reconciler) carryOut(ctx context.Context, p *pass) error {
 	switch p.decision.Action {
 	case plan.Build:
 		return r.build(ctx, p)

@@ -25,24 +25,28 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 	if !p.decision.Ready {
 		return nil
 	}
-	mode := in.Spec.RebuildPolicy.Mode
 	inForce := in.Machine.Runs(in.Desired) && in.Machine.Profile == in.Desired && in.Unproven != in.Desired
 	if j.Tries.Failure == nil && !j.open() && (!inForce || j.Committed == in.Desired) {
 		return nil
 	}
 	if j.open() {
-		switch {
-		case mode == v1alpha1.ModeBuild || mode == v1alpha1.ModeDryActivate:
-			r.endAttempt(phaseBuilt, v1alpha1.OutcomeBuilt, v1alpha1.ReasonBuiltOnly, "By its policy this host activates nothing.")
-		default:
-			r.endAttempt(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, "The system ran already; nothing was activated.")
-		}
+		r.endWithoutActivation(in.Spec.RebuildPolicy.Mode)
 	}
 	j.Tries = tries{Key: j.Tries.Key}
 	if inForce {
 		j.Committed = in.Desired
 	}
 	return r.save()
+}
+
+// endWithoutActivation ends an attempt that had nothing to activate.
+func (r *Reconciler) endWithoutActivation(mode v1alpha1.Mode) {
+	switch mode {
+	case v1alpha1.ModeBuild, v1alpha1.ModeDryActivate:
+		r.endAttempt(phaseBuilt, v1alpha1.OutcomeBuilt, v1alpha1.ReasonBuiltOnly, "By its policy this host activates nothing.")
+	default:
+		r.endAttempt(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, "The system ran already; nothing was activated.")
+	}
 }
 
 // open begins an attempt unless one is open.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -178,29 +179,13 @@ func (r *Reconciler) interrupted(ctx context.Context, p *pass) error {
 	return errors.Join(r.save(), context.Cause(ctx))
 }
 
-// removeUnnamed removes the trees, downloads, roots and runs that the journal
-// does not name. What cannot be removed is tried again at the next start.
+// removeUnnamed removes the trees, downloads, roots, runs and transactions that
+// the journal does not name. What cannot be removed is tried again at the next start.
 func (r *Reconciler) removeUnnamed() {
-	keep := map[string]bool{}
-	for _, b := range r.journal.Built {
-		keep[b.OutLink] = true
-	}
-	attempt := ""
-	if a := r.journal.Attempt; a != nil { // its output may be uploaded still
-		attempt = a.ID
-	}
-	if r.journal.open() {
-		keep[r.rootPath(attempt)] = true
-	}
 	for _, dir := range []string{"trees", "gcroots", "activations", "transactions", "logs"} {
-		entries, err := os.ReadDir(filepath.Join(r.opts.StateDir, dir))
-		if err != nil {
-			continue // none yet
-		}
-		for _, e := range entries {
-			path := filepath.Join(r.opts.StateDir, dir, e.Name())
-			ours := attempt != "" && strings.HasPrefix(e.Name(), attempt) && (dir != "gcroots" || r.journal.open() || r.journal.Staged != "")
-			if keep[path] || ours {
+		for _, name := range r.names(dir) {
+			path := filepath.Join(r.opts.StateDir, dir, name)
+			if r.needed(dir, name, path) {
 				continue
 			}
 			if err := os.RemoveAll(path); err != nil {
@@ -208,4 +193,18 @@ func (r *Reconciler) removeUnnamed() {
 			}
 		}
 	}
+}
+
+// needed reports whether the journal names an entry of the state: a root of a
+// remembered build, or anything of the newest attempt, whose output may still
+// have to be put into the store.
+func (r *Reconciler) needed(dir, name, path string) bool {
+	j := r.journal
+	if slices.ContainsFunc(j.Built, func(b built) bool { return b.OutLink == path }) {
+		return true
+	}
+	if j.Attempt == nil || !strings.HasPrefix(name, j.Attempt.ID) {
+		return false
+	}
+	return dir != "gcroots" || j.open() || j.Staged != ""
 }

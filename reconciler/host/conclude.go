@@ -76,7 +76,7 @@ func (r *Reconciler) inForce(ctx context.Context, t *transaction.Transaction, o 
 	} else {
 		j.Committed = t.Plan.Target
 	}
-	units, err := health.NewBaseline(ctx, r.opts.health())
+	units, err := health.NewBaseline(ctx, r.opts.machine())
 	if err != nil {
 		return fmt.Errorf("list units: %w", err)
 	}

@@ -38,11 +38,11 @@ func (r *Reconciler) confirm(ctx context.Context, p *pass, t *transaction.Transa
 	reconciler.Together(
 		func() { tripErr = r.reach(limited, p) },
 		func() {
-			healthErr = health.Await(limited, r.opts.health(), t.Plan.HealthChecks, r.unmanaged(t), r.opts.Now)
+			healthErr = health.Await(limited, r.opts.machine(), t.Plan.HealthChecks, r.unmanaged(t), r.opts.Now)
 		},
 	)
 	if o, ended, err := t.Outcome(); ended || err != nil { // the guard was faster
-		return errors.Join(err, r.concludeIf(ctx, p, t, o, err))
+		return r.concludeIf(ctx, p, t, o, err)
 	}
 	switch {
 	case ctx.Err() != nil && (tripErr != nil || healthErr != nil):

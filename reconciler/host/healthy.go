@@ -32,7 +32,7 @@ func (r *Reconciler) checkHealth(ctx context.Context, toplevel string) (problem 
 		return c.problem, nil
 	}
 	if r.journal.Units == nil { // adopted: what fails now failed before
-		units, err := health.NewBaseline(ctx, r.opts.health())
+		units, err := health.NewBaseline(ctx, r.opts.machine())
 		if err != nil {
 			return "", err
 		}
@@ -44,7 +44,7 @@ func (r *Reconciler) checkHealth(ctx context.Context, toplevel string) (problem 
 	checks := accepted.spec.HealthChecks.WithDefaults()
 	r.pulse.Begin("check health", stepLimit)
 	*c = checked{at: now, toplevel: toplevel, policy: accepted.policyDigest}
-	if err := health.Once(ctx, r.opts.health(), checks, *r.journal.Units); err != nil {
+	if err := health.Once(ctx, r.opts.machine(), checks, *r.journal.Units); err != nil {
 		c.problem = err.Error()
 	}
 	return c.problem, nil

@@ -13,7 +13,6 @@ import (
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
-	"github.com/npcnix/npcnix/reconciler/health"
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store"
@@ -74,18 +73,17 @@ func (o Options) validate() error {
 	}
 }
 
-// machine is what a transaction acts on.
-func (o Options) machine() transaction.Machine {
-	return struct {
-		nixos.Observer
-		nixos.Activator
-		nixos.Power
-		nixos.Prober
-	}{o.Observer, o.Activator, o.Power, o.Prober}
+// roles are what a transaction and health checks act on.
+type roles struct {
+	nixos.Observer
+	nixos.Activator
+	nixos.Power
+	nixos.Prober
 }
 
-// health is what health checks look at.
-func (o Options) health() health.Machine { return o.machine() }
+var _ transaction.Machine = roles{}
+
+func (o Options) machine() roles { return roles{o.Observer, o.Activator, o.Power, o.Prober} }
 
 // Reconciler brings one host to its declared state.
 type Reconciler struct {

@@ -20,17 +20,11 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 		Now: now, StoreProblem: p.storeProblem, SpecProblem: d.specProblem, Remote: d.publication, RemoteProblem: d.remoteProblem,
 		Committed: j.Committed, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
 	}
-	if d.overrideProblem != nil {
-		in.SpecProblem = d.overrideProblem
-	}
 	p.desired = nil
 	if err := r.retry(); err != nil {
 		return in, err
 	}
-	if d.accepted != nil && d.overrideProblem == nil {
-		in.Spec = &d.accepted.spec
-		in.Suspended = r.suspension(now)
-	}
+	r.declared(&in)
 	if in.Spec != nil && in.Remote != nil {
 		if err := r.desired(ctx, p); err != nil {
 			return in, err
@@ -47,12 +41,31 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 		return in, fmt.Errorf("observe machine: %w", err)
 	}
 	p.machine, p.observed, in.Machine = machine, true, machine
-	if in.Spec != nil && machine.Runs(in.Desired) && in.Unproven != in.Desired {
-		if in.Unhealthy, err = r.checkHealth(ctx, in.Desired); err != nil {
-			return in, fmt.Errorf("check health: %w", err)
-		}
+	if in.Unhealthy, err = r.unhealthy(ctx, in); err != nil {
+		return in, fmt.Errorf("check health: %w", err)
 	}
 	return in, r.trackDrift(ctx, &in)
+}
+
+// declared adds what the documents say.
+func (r *Reconciler) declared(in *plan.Input) {
+	d := &r.documents
+	if d.overrideProblem != nil {
+		in.SpecProblem = d.overrideProblem
+		return
+	}
+	if d.accepted != nil {
+		in.Spec = &d.accepted.spec
+		in.Suspended = r.suspension(in.Now)
+	}
+}
+
+// unhealthy says what is wrong with the desired system, if it runs.
+func (r *Reconciler) unhealthy(ctx context.Context, in plan.Input) (string, error) {
+	if in.Spec == nil || !in.Machine.Runs(in.Desired) || in.Unproven == in.Desired {
+		return "", nil
+	}
+	return r.checkHealth(ctx, in.Desired)
 }
 
 // remembered adds what the journal knows of the desired toplevel.

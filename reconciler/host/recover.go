@@ -14,20 +14,8 @@ import (
 // recover reads the journal, unless New did, and goes on with what an earlier
 // agent, or an earlier pass, left open.
 func (r *Reconciler) recover(ctx context.Context, p *pass) (err error) {
-	if r.journal == nil {
-		if r.journal, err = r.loadJournal(); err != nil {
-			return errors.Join(err, r.claim(ctx, p)) // to say so
-		}
-	}
-	if r.bootID == "" {
-		if r.bootID, err = r.opts.Observer.BootID(ctx); err != nil {
-			return err
-		}
-	}
-	if !r.recovered {
-		if err := r.opts.Builder.Sweep(ctx); err != nil {
-			return fmt.Errorf("end an earlier agent's builds: %w", err)
-		}
+	if err := r.prepare(ctx, p); err != nil {
+		return err
 	}
 	switch j := r.journal; {
 	case j.Phase == phaseLost:
@@ -45,6 +33,28 @@ func (r *Reconciler) recover(ctx context.Context, p *pass) (err error) {
 	}
 	r.removeUnnamed()
 	r.recovered = true
+	return nil
+}
+
+// prepare reads the journal and the boot's id, and ends what an earlier agent
+// was building.
+func (r *Reconciler) prepare(ctx context.Context, p *pass) (err error) {
+	if r.journal == nil {
+		if r.journal, err = r.loadJournal(); err != nil {
+			return errors.Join(err, r.claim(ctx, p)) // to say so
+		}
+	}
+	if r.bootID == "" {
+		if r.bootID, err = r.opts.Observer.BootID(ctx); err != nil {
+			return err
+		}
+	}
+	if r.recovered {
+		return nil
+	}
+	if err := r.opts.Builder.Sweep(ctx); err != nil {
+		return fmt.Errorf("end an earlier agent's builds: %w", err)
+	}
 	return nil
 }
 
@@ -104,15 +114,12 @@ func (r *Reconciler) retryNow(p *pass) error {
 // resumeAfterBoot goes on with a transaction after a reboot, which no guard
 // and no run of stc has survived.
 func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
-	booted := t.Runs(r.opts.Observer, p.machine.Booted) && p.machine.Booted != ""
+	booted := t.Runs(r.opts.Observer, p.machine.Booted)
+	waited := r.journal.Phase == phaseRebootPending || (r.journal.Phase == phaseConfirming && t.Staged())
 	switch ph := r.journal.Phase; {
-	case (ph == phaseRebootPending || ph == phaseConfirming) && t.Staged() && booted:
-		if err := r.enter(phaseConfirming); err != nil {
-			return err
-		}
-		r.journal.Attempt.Outcome, r.journal.Attempt.FinishedAt = v1alpha1.OutcomeRunning, nil
-		return r.drive(ctx, p, t)
-	case ph == phaseRebootPending:
+	case waited && booted:
+		return r.confirmBoot(ctx, p, t)
+	case waited:
 		return r.bootedAnother(ctx, p, t)
 	case ph == phaseCommitting && booted, ph == phaseStaging:
 		if err := r.enter(ph); err != nil { // of this boot now
@@ -124,6 +131,15 @@ func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transactio
 	default:
 		return r.cutOff(ctx, p, t)
 	}
+}
+
+// confirmBoot confirms a staged system that was booted.
+func (r *Reconciler) confirmBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	r.journal.Attempt.Outcome, r.journal.Attempt.FinishedAt = v1alpha1.OutcomeRunning, nil
+	if err := r.enter(phaseConfirming); err != nil {
+		return err
+	}
+	return r.drive(ctx, p, t)
 }
 
 // bootedAnother ends a staged transaction: the host booted, and not its target.

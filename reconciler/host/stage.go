@@ -2,7 +2,6 @@ package host
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
@@ -61,7 +60,7 @@ func (r *Reconciler) stageInstead(ctx context.Context, p *pass, t *transaction.T
 	if t.Plan.Mode == v1alpha1.ModeTest {
 		problem := transaction.Problem{Reason: v1alpha1.ReasonRebootRequired, Message: "Only a reboot can bring this system into force, and mode Test makes nothing permanent."}
 		o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
-		return errors.Join(err, r.concludeIf(ctx, p, t, o, err))
+		return r.concludeIf(ctx, p, t, o, err)
 	}
 	return r.enter(phaseStaging)
 }

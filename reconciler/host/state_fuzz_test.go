@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
-
 	"github.com/npcnix/npcnix/reconciler/statefile"
 )
 

@@ -69,7 +69,7 @@ func (r *Reconciler) record(ctx context.Context, p *pass) (*transaction.Transact
 	if err != nil {
 		return nil, fmt.Errorf("observe machine: %w", err)
 	}
-	units, err := health.NewBaseline(ctx, o.health())
+	units, err := health.NewBaseline(ctx, o.machine())
 	if err != nil {
 		return nil, fmt.Errorf("list units: %w", err)
 	}
@@ -170,11 +170,16 @@ func (r *Reconciler) awaitSwitch(ctx context.Context, p *pass, t *transaction.Tr
 		result.How = "it did not end: " + err.Error()
 	}
 	if o, ended, err := t.Outcome(); ended || err != nil {
-		return errors.Join(err, r.conclude(ctx, p, t, o))
+		return r.concludeIf(ctx, p, t, o, err)
 	}
 	if t.Plan.AgentRemoved { // the guard judges
 		return r.enter(phaseRollingBack)
 	}
+	return r.judgeSwitch(ctx, p, t, result)
+}
+
+// judgeSwitch decides by the machine and by stc's word what became of a switch.
+func (r *Reconciler) judgeSwitch(ctx context.Context, p *pass, t *transaction.Transaction, result nixos.Result) error {
 	if result.Exited {
 		r.journal.Attempt.ExitCode = new(result.ExitCode)
 	}
@@ -224,7 +229,7 @@ func (r *Reconciler) untouched(ctx context.Context, p *pass, t *transaction.Tran
 // concludeIf concludes unless there was an error.
 func (r *Reconciler) concludeIf(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome, err error) error {
 	if err != nil {
-		return nil
+		return err
 	}
 	return r.conclude(ctx, p, t, o)
 }
@@ -246,7 +251,7 @@ func (r *Reconciler) commit(ctx context.Context, p *pass, t *transaction.Transac
 	} else {
 		o, err = t.Commit(ctx, r.opts.machine(), r.opts.Now)
 	}
-	var refused *transaction.Refused
+	var refused *transaction.RefusedError
 	switch {
 	case errors.As(err, &refused) && t.Plan.Mend: // what runs is right
 		o, err = t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, refused.Problem, "What runs was not changed.")
@@ -281,12 +286,7 @@ func (r *Reconciler) awaitGuard(ctx context.Context, t *transaction.Transaction)
 		if err != nil || ended {
 			return o, err
 		}
-		runs, err := r.opts.Guard.Runs(limited, t.Plan.ID)
-		if err == nil && (!runs || starts == 0) && starts < guardStarts {
-			starts++
-			err = r.fire(limited, t)
-		}
-		if err != nil && limited.Err() == nil {
+		if starts, err = r.keepGuard(limited, t, starts); err != nil && limited.Err() == nil {
 			r.opts.Log.Error(err, "Could not start the guard", "host", r.opts.Host, "transaction", t.Plan.ID)
 		}
 		select {
@@ -297,6 +297,16 @@ func (r *Reconciler) awaitGuard(ctx context.Context, t *transaction.Transaction)
 		case <-ticker.C:
 		}
 	}
+}
+
+// keepGuard starts the guard unless it runs, a few times at most; it returns
+// how often.
+func (r *Reconciler) keepGuard(ctx context.Context, t *transaction.Transaction, starts int) (int, error) {
+	runs, err := r.opts.Guard.Runs(ctx, t.Plan.ID)
+	if err != nil || (runs && starts > 0) || starts >= guardStarts {
+		return starts, err
+	}
+	return starts + 1, r.fire(ctx, t)
 }
 
 // fire starts the guard. One of a staged transaction that was booted changes

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -69,7 +68,7 @@ func (m struck) at(ctx context.Context, act string, do func() error) error {
 	if m.who+" "+act != w.act || w.strike == nothing || w.done.Swap(true) {
 		return do()
 	}
-	switch w.strike {
+	switch w.strike { //nolint:exhaustive // nothing is handled above
 	case fails:
 		return errors.New("injected")
 	case killedBefore:
@@ -185,7 +184,6 @@ type table struct {
 	cut    atomic.Bool
 	names  map[string]string // of toplevels
 	agent  *atomic.Bool      // whether the present agent is dead
-	mu     sync.Mutex
 }
 
 const tableSpec = `apiVersion: npcnix.dev/v1alpha1
@@ -269,7 +267,7 @@ func inTable(t *testing.T, flake, policy, act string, s strike, mutate func(ctx 
 	state := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
 		w := &table{world: &world{t: t, machine: &nixfake.Machine{}, state: state}, act: act, strike: nothing, names: map[string]string{"": "none"}}
-		w.world.now = time.Now()
+		w.now = time.Now()
 		w.store = fault.New(mem.New(time.Now))
 		w.machine.OnGuard = w.guard
 		w.machine.Took = func(nixos.Activation) time.Duration { return 10 * time.Second }

@@ -59,7 +59,7 @@ func (w *world) options() host.Options {
 		Host: "web", Store: w.store, Observer: w.machine, Builder: w.machine, Activator: w.machine,
 		Guard: w.machine, Power: w.machine, Service: w.machine, Prober: w.machine,
 		Fresh: func(context.Context) (store.Store, error) { return w.store, nil }, Rand: func() float64 { return 0.5 },
-		StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
+		Secrets: []string{"very-secret-word"}, StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
 		Now:   func() time.Time { return w.now },
 		NewID: func() string { w.ids++; return fmt.Sprintf("attempt-%d", w.ids) },
 		Log:   testLog(w.t),

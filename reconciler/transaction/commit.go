@@ -43,7 +43,7 @@ func (t *Transaction) Switch(ctx context.Context, m Machine, now func() time.Tim
 
 // Commit makes the confirmed target permanent: the profile's, then the boot
 // default. A system that was only to be tested is left as it is. An error that
-// is a *Refused wants a rollback by the guard.
+// is a *RefusedError wants a rollback by the guard.
 func (t *Transaction) Commit(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
 	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
 		machine, err := m.Observe(ctx, t.Plan.Target)
@@ -61,11 +61,11 @@ func (t *Transaction) Commit(ctx context.Context, m Machine, now func() time.Tim
 	})
 }
 
-// Refused is a commit that cannot be finished.
-type Refused struct{ Problem Problem }
+// RefusedError is a commit that cannot be finished.
+type RefusedError struct{ Problem Problem }
 
 // Error says why.
-func (r *Refused) Error() string { return r.Problem.Message }
+func (r *RefusedError) Error() string { return r.Problem.Message }
 
 // commit is idempotent: from its marker on it is finished, or taken back.
 func (l *locked) commit(ctx context.Context) (Outcome, error) {
@@ -73,7 +73,7 @@ func (l *locked) commit(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	if p := l.makePermanent(ctx, l.Plan.Target); p != nil {
-		return Outcome{}, errors.Join(&Refused{*p}, l.Blame(*p))
+		return Outcome{}, errors.Join(&RefusedError{*p}, l.Blame(*p))
 	}
 	if err := l.mark(committedFile); err != nil {
 		return Outcome{}, err
@@ -190,4 +190,9 @@ func Sentence(text string) string {
 func diskFull(text string) bool {
 	text = strings.ToLower(text)
 	return strings.Contains(text, "no space left on device") || strings.Contains(text, "disk quota exceeded")
+}
+
+func isRefused(err error) bool {
+	_, refused := errors.AsType[*RefusedError](err)
+	return refused
 }

@@ -35,28 +35,19 @@ func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.T
 
 // settle decides what becomes of a transaction whose switch has ended.
 func (l *locked) settle(ctx context.Context) (Outcome, error) {
-	problem, blamed := l.Blamed()
-	if l.has(committingFile) && !blamed {
-		o, err := l.commit(ctx)
-		if err == nil {
-			return o, nil
-		}
-		problem, blamed = l.Blamed()
-		if !blamed {
-			return Outcome{}, err
+	if _, blamed := l.Blamed(); l.has(committingFile) && !blamed {
+		if o, err := l.commit(ctx); err == nil || !isRefused(err) {
+			return o, err
 		}
 	}
 	machine, err := l.m.Observe(ctx, l.Plan.Target)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("observe machine: %w", err)
 	}
-	mine := l.Runs(l.m, machine.Running) || machine.Running == l.Plan.Recorded.Running
-	if committed := machine.Profile == l.Plan.Target && l.Plan.Recorded.Profile != l.Plan.Target; !mine || (committed && !l.has(committingFile)) {
+	if l.taken(machine) {
 		return l.superseded(machine)
 	}
-	if !blamed {
-		problem = Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the new system in time."}
-	}
+	problem := l.problem()
 	switch back := l.Plan.Recorded.Running; {
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):
 		return l.end(Kept, problem, "The new system is kept, as rollback.onFailure says; it is neither the profile's nor the boot default.", false)
@@ -69,6 +60,22 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 	default:
 		return l.rollBack(ctx, problem)
 	}
+}
+
+// taken reports whether somebody else took over: another system runs than the
+// target and the recorded one, or the target was committed, and not by this.
+func (l *locked) taken(machine nixos.Machine) bool {
+	mine := l.Runs(l.m, machine.Running) || machine.Running == l.Plan.Recorded.Running
+	committed := machine.Profile == l.Plan.Target && l.Plan.Recorded.Profile != l.Plan.Target
+	return !mine || (committed && !l.has(committingFile))
+}
+
+// problem is what Blame said, or that nobody confirmed.
+func (l *locked) problem() Problem {
+	if p, blamed := l.Blamed(); blamed {
+		return p
+	}
+	return Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the new system in time."}
 }
 
 // rollBack activates the recorded system, and brings profile and boot default
@@ -102,25 +109,33 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 func (l *locked) reactivate(ctx context.Context) (how string) {
 	limited, cancel := context.WithTimeout(ctx, l.Plan.ActivateLimit)
 	defer cancel()
-	back := l.Plan.Recorded.Running
 	for n := 1; ; n++ {
-		result, err := l.runOnce(limited, fmt.Sprintf("rollback-%d", n), back, nixos.ActionTest)
-		machine, observeErr := l.m.Observe(context.WithoutCancel(ctx), back)
-		switch {
-		case err == nil && observeErr == nil && machine.Running == back && (result.Switched() || (result.Exited && result.Touched)):
+		if how = l.reactivateOnce(limited, n); how == "" {
 			return ""
-		case err != nil:
-			how = err.Error()
-		case observeErr != nil:
-			how = observeErr.Error()
-		default:
-			how = describe(result)
 		}
 		select {
 		case <-limited.Done():
 			return how
 		case <-time.After(rollbackPause):
 		}
+	}
+}
+
+// reactivateOnce is one try of reactivate.
+func (l *locked) reactivateOnce(ctx context.Context, n int) (how string) {
+	back := l.Plan.Recorded.Running
+	result, err := l.runOnce(ctx, fmt.Sprintf("rollback-%d", n), back, nixos.ActionTest)
+	if err != nil {
+		return err.Error()
+	}
+	machine, err := l.m.Observe(context.WithoutCancel(ctx), back)
+	switch {
+	case err != nil:
+		return err.Error()
+	case machine.Running == back && (result.Switched() || (result.Exited && result.Touched)):
+		return ""
+	default:
+		return describe(result)
 	}
 }
 

@@ -5,6 +5,9 @@ package onhosts_test
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,11 +61,11 @@ func (h *machine) good(extra string) string {
 
 // taken publishes a generation that does not prove itself, and wants the host
 // back at the earlier one.
-func (h *machine) takenBack(extra, reason string) {
+func (h *machine) takenBack(extra string) {
 	h.t.Helper()
 	before := h.state()
 	h.publish(extra)
-	h.ready("False", reason)
+	h.ready("False", "Quarantined")
 	h.wait("the earlier system is back", 10*time.Second, func() bool { return h.state() == before })
 	h.noGuard()
 }
@@ -93,7 +96,7 @@ var mainJob = scenario{"publish, build and switch", func(h *machine) {
 }}
 
 var unitFails = scenario{"a unit fails", func(h *machine) {
-	h.takenBack(`base: { units = base.units // { "bad.service" = { wantedBy = [ "multi-user.target" ]; text = "[Service]\nType=oneshot\nExecStart=/bin/false\n"; }; }; }`, "Quarantined")
+	h.takenBack(`base: { units = base.units // { "bad.service" = { wantedBy = [ "multi-user.target" ]; text = "[Service]\nType=oneshot\nExecStart=/bin/false\n"; }; }; }`)
 	if out := h.npcnix("describe", "host", h.name); !strings.Contains(out, "bad.service") {
 		h.t.Errorf("describe does not name the unit:\n%s", out)
 	}
@@ -105,19 +108,19 @@ var unitFails = scenario{"a unit fails", func(h *machine) {
 
 var autoRestarts = scenario{"a unit restarts again and again", func(h *machine) {
 	h.spec("", "  healthChecks: {settle: 3s}\n")
-	h.takenBack(`base: { units = base.units // { "flaps.service" = { wantedBy = [ "multi-user.target" ]; text = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=1\nExecStart=/bin/sh -c 'sleep 1; exit 1'\n"; }; }; }`, "Quarantined")
+	h.takenBack(`base: { units = base.units // { "flaps.service" = { wantedBy = [ "multi-user.target" ]; text = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nRestart=always\nRestartSec=1\nExecStart=/bin/sh -c 'sleep 1; exit 1'\n"; }; }; }`)
 	h.spec("", checks)
 	h.good("_: { }")
 }}
 
 var activationFails = scenario{"the activation script fails", func(h *machine) {
-	h.takenBack(`_: { activation = "echo cannot mount >&2; exit 1"; }`, "Quarantined")
-	h.takenBack(`_: { aborts = "echo aborted >&2; exit 1"; }`, "Quarantined")
+	h.takenBack(`_: { activation = "echo cannot mount >&2; exit 1"; }`)
+	h.takenBack(`_: { aborts = "echo aborted >&2; exit 1"; }`)
 	h.good("_: { }")
 }}
 
 var networkCut = scenario{"the new configuration cuts the network", func(h *machine) {
-	h.takenBack(`_: { activation = "ip link set host0 down"; }`, "Quarantined")
+	h.takenBack(`_: { activation = "ip link set host0 down"; }`)
 	if out := h.npcnix("describe", "host", h.name); !strings.Contains(out, "StoreLost") {
 		h.t.Errorf("describe does not say StoreLost:\n%s", out)
 	}
@@ -126,7 +129,7 @@ var networkCut = scenario{"the new configuration cuts the network", func(h *mach
 
 var cableCut = scenario{"the cable is pulled while it confirms", func(h *machine) {
 	before := strings.Fields(h.state())
-	release := h.publish(`_: { activation = "sleep 1"; }`)
+	release := h.publish(`base: { activation = base.activation + "; sleep 1"; }`)
 	h.wait("the switch runs", 60*time.Second, func() bool {
 		out, _ := h.try("systemctl list-units --plain --no-legend 'npcnix-switch-*' | wc -l")
 		return out != "0"
@@ -201,7 +204,7 @@ var exit100 = scenario{"a system that only a reboot brings into force", func(h *
 	h.ready("True", "UpToDate")
 	// One whose agent does not come up after the boot: the boot guard takes it back.
 	good := release
-	release = h.publish(`_: { initInterface = "systemd 4"; inhibitors = { systemd = "/usr/lib/systemd-257"; }; agent = "/opt/npcnix/crashes"; }`)
+	h.publish(`_: { initInterface = "systemd 4"; inhibitors = { systemd = "/usr/lib/systemd-257"; }; agent = "/opt/npcnix/crashes"; }`)
 	h.ready("False", "RebootPending")
 	boots := h.boots()
 	h.reboot()
@@ -221,13 +224,13 @@ var phases = []struct{ name, begun string }{
 }
 
 // slow makes each phase last long enough to be met.
-const slow = `_: { activation = "sleep 1"; bootLoader = "sleep 1"; payload = builtins.readFile (derivation { name = "slow"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "/bin/sleep 1; echo %s > $out" ]; }); }`
+const slow = `base: { activation = base.activation + "; sleep 1"; bootLoader = "sleep 1"; payload = builtins.readFile (derivation { name = "slow"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "/bin/sleep 1; echo %s > $out" ]; }); }`
 
 // inPhase publishes a slow generation and waits until the host is in a phase of it.
 func (h *machine) inPhase(begun string) (release string) {
 	h.t.Helper()
 	h.sh("rm -rf /var/lib/npcnix/transactions/*/commit*") // of those that have ended
-	release = h.publish(fmt.Sprintf(slow, h.name+fmt.Sprint(h.gen)))
+	release = h.publish(fmt.Sprintf(slow, h.name+strconv.Itoa(h.gen)))
 	h.wait("the phase begins", 60*time.Second, func() bool { _, err := h.try(begun); return err == nil })
 	return release
 }
@@ -347,7 +350,7 @@ var controlSocket = scenario{"people on the host ask the agent", func(h *machine
 		h.t.Errorf("modes are %s", out)
 	}
 	// What was given up is tried again at an operator's word.
-	h.takenBack(`_: { activation = "[ -e /etc/allowed ]"; }`, "Quarantined")
+	h.takenBack(`_: { activation = "[ -e /etc/allowed ]"; }`)
 	h.sh("touch /etc/allowed; " + agent + "retry")
 	release = fmt.Sprintf("g%d", h.gen)
 	h.eventually(release, release, release)
@@ -370,3 +373,47 @@ var badChecks = scenario{"checks that hang and fork", func(h *machine) {
 	h.spec("", checks)
 	h.good("_: { }")
 }}
+
+// kills is how many moments are tried; make soak asks for more.
+func kills() int {
+	n, err := strconv.Atoi(os.Getenv("NPCNIX_SOAK"))
+	if err != nil {
+		return 20
+	}
+	return n
+}
+
+// The agent is killed at a seeded moment of bringing a new system into force,
+// some of them sick; the next agent and the guard end what it began.
+func TestOnHostsKilled(t *testing.T) {
+	t.Parallel()
+	h := newMachine(t, "killed", "trixie", false)
+	h.spec("", checks)
+	good := h.good("_: { }")
+	n, killed, converged := kills(), 0, 0
+	for seed := 1; seed <= n; seed++ {
+		random := rand.New(rand.NewPCG(uint64(seed), 0)) //nolint:gosec // seeded, to be repeated
+		after := time.Duration(random.IntN(3500)) * time.Millisecond
+		sick := random.IntN(4) == 0
+		extra, want := `base: { activation = base.activation + "; sleep 0.3"; bootLoader = "sleep 0.3"; }`, "True UpToDate"
+		if sick {
+			extra, want = `base: { units = base.units // { "bad.service" = { wantedBy = [ "multi-user.target" ]; text = "[Service]\nType=oneshot\nExecStart=/bin/false\n"; }; }; }`, "False Quarantined"
+		}
+		release := h.publish(extra)
+		if _, err := h.try(fmt.Sprintf("sleep %.3f; systemctl kill -s KILL npcnix-reconciler", after.Seconds())); err == nil {
+			killed++
+		}
+		if !sick {
+			good = release
+		}
+		status, reason, _ := strings.Cut(want, " ")
+		h.ready(status, reason)
+		h.eventually(good, good, good)
+		h.noGuard()
+		converged++
+	}
+	t.Logf("killed: %d of %d, converged: %d", killed, n, converged)
+	if killed < n*9/10 {
+		t.Errorf("only %d of %d agents were killed", killed, n)
+	}
+}
