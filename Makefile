@@ -64,7 +64,7 @@ stable: packages tools ## the tests twenty times, in ever other orders
 .PHONY: soak
 soak: hosts ## kill the agent at 100 seeded moments instead of 10, and on real hosts at 200 instead of 20
 	NPCNIX_SOAK=100 go test -count=1 -timeout 60m -v -run '^TestKilled' ./cmd/e2e
-	NPCNIX_E2E=1 NPCNIX_SOAK=200 $(OFFLINE) go test -count=1 -timeout 120m -v -run '^TestOnHostsKilled' ./cmd/e2e/onhosts
+	NPCNIX_E2E=1 NPCNIX_SOAK=200 $(OFFLINE) go test -count=1 -timeout 120m -v -run '^TestOnHostsKilledAtRandom' ./cmd/e2e/onhosts
 
 FUZZTIME ?= 20s
 .PHONY: fuzz

@@ -135,7 +135,7 @@ func testEmpty(t *testing.T, _ Harness, m Machine) {
 	if got := observe(t, m, ""); got != (nixos.Machine{}) {
 		t.Errorf("an empty machine is %+v", got)
 	}
-	if id, err := m.BootID(t.Context()); err != nil || len(id) != 36 {
+	if id, err := m.BootID(t.Context()); err != nil || len(id) < 36 {
 		t.Errorf("boot id %q, %v", id, err)
 	}
 }

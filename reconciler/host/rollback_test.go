@@ -16,6 +16,7 @@ import (
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/document"
 	"github.com/npcnix/npcnix/store/fault"
 )
@@ -465,7 +466,7 @@ func TestLogOfAnAttempt(t *testing.T) {
 		if log == nil || log.Slot != i%10 {
 			t.Fatalf("attempt %d: log %+v", i, log)
 		}
-		raw, err := document.Read(t.Context(), w.store.Store, "logs/web/"+string(rune('0'+log.Slot))+".log.zst", "")
+		raw, err := document.Read(t.Context(), w.store.Store, store.LogKey("web", log.Slot), "")
 		if err != nil || codec.Digest(raw.Data) != log.Digest {
 			t.Fatalf("%v, digest %s", err, log.Digest)
 		}

@@ -63,7 +63,7 @@ up() {
   [ -e "$dir/ip" ] || net_up "$name"
   mountpoint -q "$dir/root" ||
     mount -t overlay overlay -o "lowerdir=$rootfs,upperdir=$dir/upper,workdir=$dir/work" "$dir/root"
-  echo "$name" >"$dir/root/etc/hostname"
+  [ -L "$dir/root/etc/hostname" ] || echo "$name" >"$dir/root/etc/hostname" # a system may have linked its own
   touch "$dir/console.log" "$dir/boots"
   # A new mount namespace with a pure cgroup v2 tree, whatever the machine uses:
   # systemd 256 and later refuse cgroup v1.

@@ -385,7 +385,7 @@ func kills() int {
 
 // The agent is killed at a seeded moment of bringing a new system into force,
 // some of them sick; the next agent and the guard end what it began.
-func TestOnHostsKilled(t *testing.T) {
+func TestOnHostsKilledAtRandom(t *testing.T) {
 	t.Parallel()
 	h := newMachine(t, "killed", "trixie", false)
 	h.spec("", checks)
