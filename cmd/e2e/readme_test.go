@@ -55,7 +55,7 @@ func TestDocumentedTargetsExist(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range regexp.MustCompile("(?m)(?:`|\\$ )make ([a-z]+)").FindAllSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile("(?m)(?:`|\\$ )make ([a-z0-9]+)").FindAllSubmatch(text, -1) {
 			if !regexp.MustCompile(`(?m)^` + string(m[1]) + `:`).Match(makefile) {
 				t.Errorf("%s names make %s", file, m[1])
 			}

@@ -32,13 +32,13 @@ func guard(ctx context.Context, args []string, w world) int {
 	f := flag.NewFlagSet("npcnix-reconciler guard", flag.ContinueOnError)
 	f.SetOutput(w.stderr)
 	root := f.String("root", "/", "directory that stands for /")
-	after := f.Duration("after", 0, "wait before acting; SIGUSR1 ends the wait, SIGTERM the guard")
+	after := f.Duration("after", 0, "wait before acting; SIGTERM ends it")
 	boot := f.Bool("boot", false, "guard the boot of a staged system instead of a switch")
 	if err := f.Parse(args); err != nil || f.NArg() != 1 {
 		return exitcode.BadUsage
 	}
 	log := newLog(config.Log{Format: "console"}, w.stderr).WithValues("guard", filepath.Base(f.Arg(0)))
-	if *after > 0 && !waitForTurn(ctx, *after) {
+	if *after > 0 && !sleep(ctx, *after) {
 		return exitcode.OK
 	}
 	tries := 1
@@ -71,22 +71,6 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-time.After(d):
 		return true
 	}
-}
-
-// waitForTurn waits for the guard's time; false means that it is not needed.
-func waitForTurn(ctx context.Context, after time.Duration) bool {
-	fire := make(chan os.Signal, 1)
-	signal.Notify(fire, syscall.SIGUSR1)
-	defer signal.Stop(fire)
-	timer := time.NewTimer(after)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-fire:
-	case <-timer.C:
-	}
-	return true
 }
 
 func runGuard(ctx context.Context, dir, root string, boot bool, w world, log logr.Logger) error {

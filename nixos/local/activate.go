@@ -90,7 +90,7 @@ func (m *Machine) Stop(ctx context.Context, id string) error {
 
 // Output returns the end of what a run printed.
 func (m *Machine) Output(id string, limit int64) []byte {
-	return tail(filepath.Join(m.runDir(id), "output"), limit)
+	return tail(filepath.Join(m.placed(m.runDir(id)), "output"), limit)
 }
 
 // SetProfile makes the toplevel the profile's present generation.

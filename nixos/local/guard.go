@@ -40,7 +40,7 @@ func (m *Machine) Arm(ctx context.Context, id, dir string, after time.Duration) 
 		return fmt.Errorf("link guard: %w", err)
 	}
 	if m.units == nil {
-		if err := m.endGuard(dir); err != nil {
+		if _, err := endGuard(ctx, dir); err != nil {
 			return err
 		}
 		return m.startGuard(dir, "--after", after.String())
@@ -69,14 +69,8 @@ func (m *Machine) guardArgs(dir string, flags ...string) []string {
 // Fire starts the guard.
 func (m *Machine) Fire(ctx context.Context, id, dir string) error {
 	if m.units == nil {
-		var process run.Identity
-		known, err := kept(dir, "process", &process)
-		if err != nil {
+		if working, err := endGuard(ctx, dir); working || err != nil {
 			return err
-		}
-		if known && process.Alive() {
-			_ = syscall.Kill(process.PID, syscall.SIGUSR1) // it waits for this
-			return nil
 		}
 		return m.startGuard(dir)
 	}
@@ -98,7 +92,8 @@ func (m *Machine) Fire(ctx context.Context, id, dir string) error {
 // Disarm stops the timer.
 func (m *Machine) Disarm(ctx context.Context, id string) error {
 	if m.units == nil {
-		return m.endGuard(filepath.Join(m.opts.StateDir, "transactions", id))
+		_, err := endGuard(ctx, filepath.Join(m.opts.StateDir, "transactions", id))
+		return err
 	}
 	return m.units.Stop(ctx, guardTimer(id))
 }
@@ -128,14 +123,22 @@ func (m *Machine) startGuard(dir string, flags ...string) error {
 	return nil
 }
 
+// endWait is how long the end of a guard's process is waited for, so that one
+// which is fired next is not taken for it.
+const endWait = time.Second
+
 // endGuard ends a guard's process, unless it is at work.
-func (m *Machine) endGuard(dir string) error {
+func endGuard(ctx context.Context, dir string) (working bool, err error) {
 	var process run.Identity
 	known, err := kept(dir, "process", &process)
-	if err == nil && known && process.Alive() {
-		_ = syscall.Kill(process.PID, syscall.SIGTERM) // it leaves if it waits
+	if err != nil || !known || !process.Alive() {
+		return false, err
 	}
-	return err
+	_ = syscall.Kill(process.PID, syscall.SIGTERM) // it leaves if it waits
+	limited, cancel := context.WithTimeout(ctx, endWait)
+	defer cancel()
+	_, _ = process.Wait(limited, time.Hour) // if it is at work, it goes on
+	return process.Alive(), nil
 }
 
 // guardProgram returns a copy of this program that stays: in the Nix store it

@@ -71,18 +71,13 @@ var errJobExists = errors.New("there is such a job already")
 // startJob starts a job in a unit of its own or, without systemd, under a
 // process in a session of its own.
 func (m *Machine) startJob(ctx context.Context, dir, unit, description string, j job) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
-		return fmt.Errorf("make directory of jobs: %w", err)
-	}
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s", errJobExists, dir)
+	j.FormatVersion = jobVersion
+	err := makeJob(dir, j)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		dir = m.spareDir(dir)
+		err = makeJob(dir, j)
 	}
 	if err != nil {
-		return fmt.Errorf("make job: %w", err)
-	}
-	j.FormatVersion = jobVersion
-	if err := keep(dir, "job", j); err != nil {
 		return err
 	}
 	if m.units != nil {
@@ -102,8 +97,41 @@ func (m *Machine) startJob(ctx context.Context, dir, unit, description string, j
 	return nil
 }
 
+// makeJob writes a job into a directory of its own.
+func makeJob(dir string, j job) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("make directory of jobs: %w", err)
+	}
+	err := os.Mkdir(dir, 0o700)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("%w: %s", errJobExists, dir)
+	}
+	if err != nil {
+		return fmt.Errorf("make job: %w", err)
+	}
+	if err := keep(dir, "job", j); err != nil {
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	return nil
+}
+
+// spareDir is where a job is whose directory has no room: in memory, so that a
+// full disk holds up no rollback.
+func (m *Machine) spareDir(dir string) string {
+	return filepath.Join(m.path("run/npcnix-jobs"), filepath.Base(dir))
+}
+
+// placed is where a job is.
+func (m *Machine) placed(dir string) string {
+	if _, err := os.Stat(m.spareDir(dir)); err == nil {
+		return m.spareDir(dir)
+	}
+	return dir
+}
+
 // awaitJob waits until a job has ended. Whose result is lost has one that says so.
 func (m *Machine) awaitJob(ctx context.Context, dir, unit string) (ended, error) {
+	dir = m.placed(dir)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return ended{How: nixos.NeverStarted}, nil
 	}
@@ -151,7 +179,7 @@ func (m *Machine) stopJob(ctx context.Context, dir, unit string) error {
 		return m.units.Stop(ctx, unit)
 	}
 	var process run.Identity
-	known, err := kept(dir, "process", &process)
+	known, err := kept(m.placed(dir), "process", &process)
 	if err != nil || !known {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -19,11 +20,38 @@ import (
 
 // The tests' own program is what local.Machine starts anew for a run of stc.
 func TestMain(m *testing.M) {
-	if code, handled := local.Helper(context.Background(), os.Args[1:], os.Getenv); handled {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	if code, handled := local.Helper(ctx, os.Args[1:], os.Getenv); handled {
 		os.Exit(code)
+	}
+	stop()
+	if len(os.Args) > 1 && os.Args[1] == "guard" {
+		os.Exit(guard(os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }
+
+// guard is what the program of these tests does as a guard: it waits as a guard
+// does, and leaves a line.
+func guard(args []string) int {
+	dir, after := args[len(args)-1], time.Duration(0)
+	for i, arg := range args {
+		if arg == "--after" {
+			after, _ = time.ParseDuration(args[i+1])
+		}
+	}
+	time.Sleep(after) // SIGTERM ends it, as it does a guard that waits
+	f, err := os.OpenFile(filepath.Join(dir, nixostest.GuardActed), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = f.WriteString("acted\n")
+	}
+	if err != nil {
+		return 1
+	}
+	return 0
+}
+
+func (m machine) TransactionDir(id string) string { return filepath.Join(m.state, "transactions", id) }
 
 // machine adds what the contract wants to look at.
 type machine struct {
@@ -263,5 +291,48 @@ func TestBootDefaultIsReadOnlyWhereItIsCertain(t *testing.T) {
 				t.Errorf("boot default is %q, %v; want %q", got.BootDefault, err, c.want)
 			}
 		})
+	}
+}
+
+// A disk that is full holds up no switch back: its files are in memory then.
+func TestRunOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	m := newMachine(t, root)
+	toplevel := build(t, m.Machine, `{ motd = "back"; }`)
+	if err := os.MkdirAll(m.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", m.state, "tmpfs", 0, "nr_inodes=1"); err != nil { // none is left
+		t.Fatalf("a full disk cannot be mounted, which this test needs root for: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(m.state, syscall.MNT_DETACH) })
+	if err := m.Start(t.Context(), nixos.Activation{ID: "one", Toplevel: toplevel, Action: nixos.ActionTest, Limit: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if result, err := m.Await(t.Context(), "one"); err != nil || !result.Done() || !result.Touched {
+		t.Errorf("%+v %v", result, err)
+	}
+	if got, err := m.Observe(t.Context(), toplevel); err != nil || got.Running != toplevel {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	m := newMachine(t, root)
+	if err := os.MkdirAll(m.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if warnings := m.Warnings(t.Context()); len(warnings) != 1 || !strings.Contains(warnings[0], "systemd does not run here") {
+		t.Errorf("warnings %q", warnings)
+	}
+	if err := syscall.Mount("tmpfs", m.state, "tmpfs", 0, "size=1m"); err != nil {
+		t.Fatalf("no file system in memory can be mounted, which this test needs root for: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(m.state, syscall.MNT_DETACH) })
+	if warnings := m.Warnings(t.Context()); len(warnings) != 2 || !strings.Contains(warnings[1], "is in memory") {
+		t.Errorf("warnings %q", warnings)
 	}
 }

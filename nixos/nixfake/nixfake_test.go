@@ -1,6 +1,7 @@
 package nixfake_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,13 @@ import (
 )
 
 // machine adds what the contract wants to look at.
-type machine struct{ *nixfake.Machine }
+type machine struct {
+	*nixfake.Machine
+
+	dir string
+}
+
+func (m machine) TransactionDir(id string) string { return filepath.Join(m.dir, id) }
 
 func (machine) Touched(string) bool            { return true }
 func (m machine) RootsOf(name string) []string { return m.Roots()[name] }
@@ -21,7 +28,11 @@ func TestContract(t *testing.T) {
 	nixostest.Run(t, nixostest.Harness{
 		New: func(t *testing.T) nixostest.Machine {
 			t.Helper()
-			return machine{&nixfake.Machine{Rooted: true}}
+			return machine{&nixfake.Machine{Rooted: true, OnGuard: func(_ context.Context, dir string) {
+				if err := os.WriteFile(filepath.Join(dir, nixostest.GuardActed), []byte("acted\n"), 0o600); err != nil {
+					t.Error(err)
+				}
+			}}, t.TempDir()}
 		},
 		Flake: func(t *testing.T, dir string, system nixostest.System) {
 			t.Helper()

@@ -18,8 +18,11 @@ type Machine interface {
 	nixos.Observer
 	nixos.Builder
 	nixos.Activator
+	nixos.Guard
 	// Touched reports whether a run has begun to change the machine.
 	Touched(id string) bool
+	// TransactionDir is where the machine looks for a transaction.
+	TransactionDir(id string) string
 	// RootsOf are the paths that Root of that name keeps.
 	RootsOf(name string) []string
 }
@@ -44,6 +47,10 @@ type System struct {
 
 // limit bounds builds and switches in the contract.
 const limit = time.Minute
+
+// GuardActed is the file, in a transaction's directory, to which the harness's
+// guard appends a line.
+const GuardActed = "acted"
 
 // contract is one sentence that a machine has to fulfil.
 type contract struct {
@@ -85,6 +92,10 @@ func contracts() []contract {
 		{"the profile goes back to a generation that is still there", testProfileBack},
 		{"roots last until they are removed, and what is no store path has none", testRoots},
 		{"nix says its version", testVersion},
+		{"an armed guard acts after its time, once", testGuardArmed},
+		{"a guard that is fired acts at once", testGuardFired},
+		{"a guard that is disarmed does not act", testGuardDisarmed},
+		{"a guard can be fired although it was never armed, or was disarmed", testGuardUnarmed},
 	}
 }
 
@@ -317,9 +328,7 @@ func hanging(t *testing.T, h Harness, m Machine, limit time.Duration) (toplevel 
 func testStop(t *testing.T, h Harness, m Machine) {
 	t.Helper()
 	toplevel := hanging(t, h, m, limit)
-	for deadline := time.Now().Add(limit); !m.Touched("hangs") && time.Now().Before(deadline); { //nolint:forbidigo // a real process
-		time.Sleep(time.Millisecond)
-	}
+	eventually(func() bool { return m.Touched("hangs") })
 	if err := m.Stop(t.Context(), "hangs"); err != nil {
 		t.Fatal(err)
 	}
@@ -399,5 +408,98 @@ func testRoots(t *testing.T, h Harness, m Machine) {
 	}
 	if roots := m.RootsOf("x"); len(roots) != 0 {
 		t.Errorf("roots %v are left", roots)
+	}
+}
+
+// transaction makes the directory of a transaction where the machine looks for it.
+func transaction(t *testing.T, m Machine, id string) string {
+	t.Helper()
+	dir := m.TransactionDir(id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// acted waits until the guard has acted, and says how often it did.
+func acted(t *testing.T, dir string) int {
+	t.Helper()
+	n := 0
+	eventually(func() bool {
+		data, err := os.ReadFile(filepath.Join(dir, GuardActed))
+		n = strings.Count(string(data), "\n")
+		return err == nil && n > 0
+	})
+	return n
+}
+
+// eventually waits for a condition, within a limit.
+func eventually(condition func() bool) {
+	for tries := limit / time.Millisecond; tries > 0 && !condition(); tries-- {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func testGuardArmed(t *testing.T, _ Harness, m Machine) {
+	t.Helper()
+	dir := transaction(t, m, "armed")
+	for _, after := range []time.Duration{time.Hour, 200 * time.Millisecond} { // the newer takes its place
+		if err := m.Arm(t.Context(), "armed", dir, after); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := acted(t, dir); n != 1 {
+		t.Errorf("it acted %d times", n)
+	}
+}
+
+func testGuardFired(t *testing.T, _ Harness, m Machine) {
+	t.Helper()
+	dir := transaction(t, m, "fired")
+	if err := m.Arm(t.Context(), "fired", dir, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Fire(t.Context(), "fired", dir); err != nil {
+		t.Fatal(err)
+	}
+	if n := acted(t, dir); n != 1 {
+		t.Errorf("it acted %d times", n)
+	}
+	if err := m.Disarm(t.Context(), "fired"); err != nil {
+		t.Error(err)
+	}
+}
+
+func testGuardDisarmed(t *testing.T, _ Harness, m Machine) {
+	t.Helper()
+	dir := transaction(t, m, "disarmed")
+	if err := m.Arm(t.Context(), "disarmed", dir, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := m.Disarm(t.Context(), "disarmed"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(func() bool { runs, err := m.Runs(t.Context(), "disarmed"); return err == nil && !runs })
+	if _, err := os.Stat(filepath.Join(dir, GuardActed)); err == nil {
+		t.Error("it acted")
+	}
+}
+
+func testGuardUnarmed(t *testing.T, _ Harness, m Machine) {
+	t.Helper()
+	dir := transaction(t, m, "unarmed")
+	if err := m.Arm(t.Context(), "unarmed", dir, time.Hour); err != nil { // which links its program
+		t.Fatal(err)
+	}
+	if err := m.Disarm(t.Context(), "unarmed"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Fire(t.Context(), "unarmed", dir); err != nil {
+		t.Fatal(err)
+	}
+	if n := acted(t, dir); n != 1 {
+		t.Errorf("it acted %d times", n)
 	}
 }

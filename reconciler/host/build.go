@@ -42,6 +42,7 @@ func (r *Reconciler) build(ctx context.Context, p *pass) error {
 		Archive: d.publication.Spec.Archive.Digest, Attribute: spec.FlakeAttribute, NixVersion: r.nixVersion,
 		OutLink: r.rootPath(j.Attempt.ID),
 	}
+	r.pulse.Begin("build", spec.RebuildPolicy.Timeouts.Build.Duration+awaitSlack)
 	b.Toplevel, err = r.opts.Builder.Build(ctx, nixos.BuildRequest{
 		Dir: tree, Attribute: b.Attribute, OutLink: b.OutLink, Log: r.buildLog(j.Attempt.ID), Limit: spec.RebuildPolicy.Timeouts.Build.Duration,
 	})

@@ -31,7 +31,7 @@ func TestOnHosts(t *testing.T) {
 	}{
 		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, cableCut, networkCut, powerCuts}},
 		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, exit100}},
-		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, byHand, drift, specialisation, modes, controlSocket, badChecks}},
+		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, byHand, drift, specialisation, modes, controlSocket, badChecks, collected}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -370,6 +370,18 @@ var badChecks = scenario{"checks that hang and fork", func(h *machine) {
 			h.t.Errorf("%s processes of the check are left", out)
 		}
 	}
+	h.spec("", checks)
+	h.good("_: { }")
+}}
+
+var collected = scenario{"garbage is collected in between", func(h *machine) {
+	before := h.state()
+	h.spec("", "  healthChecks: {settle: 4s}\n")
+	h.publish(`base: { units = base.units // { "bad.service" = { wantedBy = [ "multi-user.target" ]; text = "[Service]\nType=oneshot\nExecStart=/bin/false\n"; }; }; }`)
+	h.wait("it confirms", 60*time.Second, func() bool { _, err := h.try(phases[2].begun); return err == nil })
+	h.sh("nix-env -p /nix/var/nix/profiles/system --delete-generations old && nix-collect-garbage >/dev/null 2>&1")
+	h.ready("False", "Quarantined")
+	h.wait("the earlier system is back", 20*time.Second, func() bool { return h.state() == before })
 	h.spec("", checks)
 	h.good("_: { }")
 }}
