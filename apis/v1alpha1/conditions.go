@@ -136,6 +136,8 @@ const (
 	ReasonNoSwitch = "NoSwitch"
 	// ReasonRebootPending: the system is the boot default and comes into force with a reboot.
 	ReasonRebootPending = "RebootPending"
+	// ReasonTested: the desired system runs and is confirmed; the policy's mode makes it not permanent.
+	ReasonTested = "Tested"
 	// ReasonBuiltOnly: the policy's mode activates nothing.
 	ReasonBuiltOnly = "BuiltOnly"
 	// ReasonInternalError: the agent itself failed.

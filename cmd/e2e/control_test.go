@@ -19,7 +19,7 @@ func (s *site) ask(code int, args ...string) output {
 func TestPeopleOnTheHostAskTheAgent(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "file://"+filepath.Join(t.TempDir(), "store"))
-	if out := s.ask(1, "status"); !strings.Contains(out.stderr, "the agent does not answer") || !strings.Contains(out.stderr, "systemctl status npcnix-reconciler") {
+	if out := s.ask(1, "status"); !strings.Contains(out.stderr, "it does not run; systemctl status npcnix-reconciler says why") {
 		t.Errorf("without an agent: %s", out.stderr)
 	}
 	s.apply(spec("web-1"))

@@ -175,7 +175,7 @@ func (c *control) ask(retry bool) (answer, error) {
 	c.r.Ask(retry)
 	c.now("reconcile")
 	if retry {
-		return answer{Message: "Looking now, and trying again what was given up."}, nil
+		return answer{Message: "Looking now. Quarantine and back-off are forgotten; suspension and the grace of a drift are not."}, nil
 	}
 	return answer{Message: "Looking now."}, nil
 }

@@ -84,7 +84,8 @@ func runGuard(ctx context.Context, dir, root string, boot bool, w world, log log
 	}
 	state := filepath.Dir(filepath.Dir(dir))
 	machine, err := local.New(ctx, local.Options{
-		Root: root, StateDir: state, CacheDir: filepath.Join(state, "cache"), Executable: own, Checks: t.Plan.Checks,
+		Root: root, StateDir: state, CacheDir: filepath.Join(state, "cache"), Executable: own,
+		Checks: t.Plan.Checks, RemoteChecks: t.Plan.RemoteChecks,
 	})
 	if err != nil {
 		return err

@@ -63,7 +63,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, err //nolint:wrapcheck // printed by the flag set
 	}
 	if f.NArg() > 0 {
-		err := fmt.Errorf("unexpected argument %q", f.Arg(0))
+		err := fmt.Errorf("unexpected argument %q; to ask the agent that runs, one of %s comes first", f.Arg(0), strings.Join(verbs(), ", "))
 		_, _ = fmt.Fprintln(stderr, "npcnix-reconciler:", err)
 		return o, err
 	}
@@ -178,7 +178,7 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 	}
 	r, err := host.New(ctx, host.Options{
 		Host: c.Host, Store: opened, Observer: machine, Builder: machine, Activator: machine,
-		Guard: machine, Power: machine, Service: machine, Prober: machine, Checks: c.HealthChecks.Commands, Rand: mathrand.Float64, Secrets: secrets(os.Environ()),
+		Guard: machine, Power: machine, Service: machine, Prober: machine, Checks: c.HealthChecks.Commands, RemoteChecks: c.HealthChecks.AllowRemote, Rand: mathrand.Float64, Secrets: secrets(os.Environ()),
 		Fresh:    func(ctx context.Context) (store.Store, error) { return storeurl.Open(ctx, c.Store) },
 		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: limits,
 		Version: version.String(), Now: w.now, NewID: w.newID, Log: log,

@@ -8,10 +8,12 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 	"unicode"
 
@@ -107,7 +109,7 @@ func talk(ctx context.Context, root, verb string, q request) (answer, error) {
 	}
 	response, err := client.Do(req) //nolint:gosec // as above
 	if err != nil {
-		return answer{}, fmt.Errorf("the agent does not answer at %s: %w. Does it run, and are you root? systemctl status npcnix-reconciler", path, unwrapped(err))
+		return answer{}, unanswered(path, err)
 	}
 	defer func() { _ = response.Body.Close() }() // only read
 	var a answer
@@ -118,6 +120,18 @@ func talk(ctx context.Context, root, verb string, q request) (answer, error) {
 		return answer{}, errors.New(a.Error)
 	}
 	return a, nil
+}
+
+// unanswered says why the agent does not answer, and what to do.
+func unanswered(path string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no agent answers at %s: it does not run; systemctl status npcnix-reconciler says why, and --root names another root than /", path)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, io.EOF):
+		return fmt.Errorf("the agent's socket %s is for root alone", path)
+	default:
+		return fmt.Errorf("the agent does not answer at %s: %w", path, unwrapped(err))
+	}
 }
 
 // unwrapped leaves out the URL, which means nothing to anybody.
@@ -152,17 +166,24 @@ func printAnswer(w io.Writer, a answer) {
 }
 
 func printStatus(line func(string, ...any), s *v1alpha1.HostStatus) {
+	line("Host:      %s", s.Metadata.Name)
+	if r := s.Status.Observed.Remote; r != nil {
+		line("Remote:    %s, generation %d %s", printable(r.Name), r.Generation, v1alpha1.ShortRevision(printable(r.Revision)))
+	}
 	if c := meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionReady); c != nil {
 		line("Ready:     %s, %s", c.Status, c.Reason)
 		line("           %s", strings.ReplaceAll(printable(c.Message), "\n", "\n           "))
 	}
 	if sys := s.Status.System; sys != nil {
+		if d := s.Status.Desired; d != nil {
+			line("Desired:   %s", orDash(d.Toplevel))
+		}
 		line("Running:   %s", orDash(sys.Current))
 		line("Profile:   %s", orDash(sys.Profile))
 		line("Next boot: %s", orDash(sys.BootDefault))
 	}
 	if a := s.Status.LastAttempt; a != nil {
-		line("Attempt:   %s, %s %s", a.ID, a.Outcome, a.Reason)
+		line("Attempt:   %s, %s", a.ID, strings.TrimSpace(string(a.Outcome)+" "+a.Reason))
 	}
 	if t := s.Status.NextAttemptAt; t != nil {
 		line("Next:      %s", t.UTC().Format(time.RFC3339))

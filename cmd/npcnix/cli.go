@@ -90,7 +90,7 @@ func (c *cli) command() *cobra.Command {
 	root.SetVersionTemplate("npcnix {{.Version}}\n")
 	root.AddCommand(
 		c.packCommand(), c.pushCommand(), c.pullCommand(), c.applyCommand(), c.validateCommand(),
-		c.getCommand(), c.describeCommand(), c.deleteCommand(), c.versionCommand(),
+		c.getCommand(), c.describeCommand(), c.logsCommand(), c.deleteCommand(), c.versionCommand(),
 	)
 	c.noteStart(root)
 	return root

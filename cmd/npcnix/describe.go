@@ -102,12 +102,21 @@ func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
 	if a := s.LastAttempt; a != nil {
 		d.add("Last attempt", fmt.Sprintf("%s: number %d at generation %d: %s %s", c.when(a.StartedAt.Time), a.Attempt, a.RemoteGeneration, a.Outcome, a.Reason))
 		d.add("", a.Message)
+		for _, change := range a.Changes {
+			d.add("Change", change)
+		}
+		if a.Log != nil {
+			d.add("Log", fmt.Sprintf("slot %d; npcnix logs shows it", a.Log.Slot))
+		}
 	}
 	if s.NextAttemptAt != nil {
 		d.add("Next attempt", c.when(s.NextAttemptAt.Time))
 	}
 	d.add("Agent", s.Agent.Version)
 	d.add("Nix", s.Agent.NixVersion)
+	for _, warning := range s.Agent.Warnings {
+		d.add("Warning", warning)
+	}
 	told := map[string]bool{}
 	if ready := meta.FindCondition(s.Conditions, v1alpha1.ConditionReady); ready != nil {
 		told[ready.Message] = true

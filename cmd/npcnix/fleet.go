@@ -189,6 +189,13 @@ func (h fleetHost) remote() string {
 	}
 }
 
+// inForce reports whether a host is Ready with what it observed. Where its
+// policy activates nothing, Ready is about another system.
+func inForce(conditions []meta.Condition) bool {
+	activated := meta.FindCondition(conditions, v1alpha1.ConditionActivated)
+	return meta.IsTrue(conditions, v1alpha1.ConditionReady) && (activated == nil || activated.Status != meta.False)
+}
+
 // running returns the remote generation and the revision that the host runs:
 // what it observed if that is in force, else that of the attempt which brought
 // its running system into force. Both are empty where a person switched it.
@@ -197,7 +204,7 @@ func (h fleetHost) running() (generation int64, revision string) {
 	if s == nil {
 		return 0, ""
 	}
-	if r := s.Observed.Remote; r != nil && meta.IsTrue(s.Conditions, v1alpha1.ConditionReady) {
+	if r := s.Observed.Remote; r != nil && inForce(s.Conditions) {
 		return r.Generation, v1alpha1.FullRevision(r.Revision, r.Dirty)
 	}
 	attempts := s.History

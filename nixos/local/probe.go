@@ -65,7 +65,7 @@ func (m *Machine) TCP(ctx context.Context, address string) error {
 func (m *Machine) Exec(ctx context.Context, name string) error {
 	argv := m.opts.Checks[name]
 	if len(argv) == 0 {
-		return fmt.Errorf("the host's configuration defines no check %q", name)
+		return fmt.Errorf("the host's configuration defines no check %q: healthChecks.commands.%s in /etc/npcnix/reconciler.yaml", name, name)
 	}
 	result, err := m.command(ctx, "npcnix-check-", run.Command{Path: argv[0], Args: argv[1:], Env: run.Environ([]string{"PATH", "LANG"}), Dir: "/"})
 	if err != nil {

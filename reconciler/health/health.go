@@ -49,6 +49,10 @@ type Error struct {
 // Error joins what the checks said.
 func (e *Error) Error() string { return strings.Join(e.Checks, "; ") }
 
+// errUnmanaged is returned for units that nothing manages, of which the switch
+// said that some failed.
+var errUnmanaged = errors.New("systemd does not run here")
+
 // checker runs the checks of one spec.
 type checker struct {
 	m        Machine
@@ -81,6 +85,9 @@ func Await(ctx context.Context, m Machine, spec v1alpha1.HealthChecks, baseline 
 				}
 			} else {
 				good = 0
+			}
+			if errors.Is(err, errUnmanaged) {
+				return err // which no time changes
 			}
 			if sleep(ctx, check.Interval.Duration) != nil {
 				if err == nil {
@@ -167,7 +174,7 @@ func (c *checker) noNewFailures(ctx context.Context) error {
 	case errors.Is(err, nixos.ErrNoServiceManager) && c.baseline.Unmanaged == "":
 		return nil // nobody knows better
 	case errors.Is(err, nixos.ErrNoServiceManager):
-		return errors.New(c.baseline.Unmanaged)
+		return fmt.Errorf("%w: %s", errUnmanaged, c.baseline.Unmanaged)
 	case err != nil:
 		return err
 	}

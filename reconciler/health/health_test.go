@@ -92,7 +92,7 @@ func TestAwait(t *testing.T) {
 		"its restarts are old":             {machine{units: unit(nixos.Unit{Name: "x.service", Restarts: 7})}, spec(30, 1, false), health.Baseline{}, 30, ""},
 		"units cannot be listed":           {machine{units: func(time.Duration) (nixos.Units, error) { return nil, errors.New("no answer") }}, spec(30, 1, false), health.Baseline{}, 100, "no answer"},
 		"nobody manages units":             {machine{units: func(time.Duration) (nixos.Units, error) { return nil, nixos.ErrNoServiceManager }}, spec(30, 1, false), health.Baseline{}, 30, ""},
-		"nobody does, and the switch told": {machine{units: func(time.Duration) (nixos.Units, error) { return nil, nixos.ErrNoServiceManager }}, spec(30, 1, false), health.Baseline{Unmanaged: "exit code 4"}, 100, "check units: exit code 4"},
+		"nobody does, and the switch told": {machine{units: func(time.Duration) (nixos.Units, error) { return nil, nixos.ErrNoServiceManager }}, spec(30, 1, false), health.Baseline{Unmanaged: "exit code 4"}, 30, "check units: systemd does not run here: exit code 4"},
 		"it comes up late":                 {machine{probe: func(_ context.Context, a time.Duration) error { return failing(a, 42) }}, spec(30, 1, true), health.Baseline{}, 45, ""},
 		"three times in a row":             {machine{probe: func(_ context.Context, a time.Duration) error { return failing(a, 0) }}, spec(30, 3, true), health.Baseline{}, 40, ""},
 		"never three times in a row": {machine{probe: func(_ context.Context, a time.Duration) error {

@@ -70,6 +70,9 @@ func (r *Reconciler) open(ctx context.Context) error {
 
 // enter writes the phase before the act that it names.
 func (r *Reconciler) enter(ph phase) error {
+	if ph != phaseConfirming {
+		r.journal.ConfirmingSince = time.Time{}
+	}
 	r.journal.Phase, r.journal.BootID = ph, r.bootID
 	return r.save()
 }

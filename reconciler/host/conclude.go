@@ -25,6 +25,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""
 	}
+	j.RebootNeeded = false
 	var err error
 	switch o.Kind {
 	case transaction.Committed, transaction.Tested:
@@ -36,7 +37,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 		p.attempted = true
 		r.endAttempt(phaseFailed, v1alpha1.OutcomeSuperseded, v1alpha1.ReasonSuperseded, o.Message)
 	default:
-		err = r.failedOutcome(p, t, o)
+		err = r.failedOutcome(context.WithoutCancel(ctx), p, t, o)
 	}
 	if err != nil {
 		return err
@@ -52,19 +53,19 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 
 // failedOutcome takes in a transaction that changed nothing, or had nothing to
 // go back to.
-func (r *Reconciler) failedOutcome(p *pass, t *transaction.Transaction, o transaction.Outcome) error {
+func (r *Reconciler) failedOutcome(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome) error {
 	class := plan.ActivationClass
 	if o.Problem.Transient {
 		class = plan.Transient
 	}
-	if machine, err := r.opts.Observer.Observe(context.Background(), t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend {
+	if machine, err := r.opts.Observer.Observe(ctx, t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend {
 		r.journal.Unproven = t.Plan.Target
 	}
 	return r.fail(p, class, o.Problem.Reason, joinMessage(o))
 }
 
 func joinMessage(o transaction.Outcome) string {
-	return strings.TrimSpace(transaction.Sentence(o.Problem.Message) + " " + o.Message)
+	return strings.TrimSpace(transaction.Sentence(o.Problem.Message) + "\n" + o.Message)
 }
 
 // inForce takes in a system that runs and is confirmed.

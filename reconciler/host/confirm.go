@@ -30,10 +30,16 @@ func (r *Reconciler) confirm(ctx context.Context, p *pass, t *transaction.Transa
 	if r.journal.Phase != phaseConfirming {
 		return nil
 	}
-	limit := t.Plan.ConfirmLimit
-	r.pulse.Begin("confirm", limit+awaitSlack)
-	limited, cancel := context.WithTimeoutCause(ctx, limit, errConfirmLimit)
+	left, err := r.confirmLeft(t.Plan.ConfirmLimit)
+	if err != nil {
+		return err
+	}
+	r.pulse.Begin("confirm", left+awaitSlack)
+	limited, cancel := context.WithTimeoutCause(ctx, left, errConfirmLimit)
 	defer cancel()
+	if err := r.showConfirming(ctx, p, t, left); err != nil {
+		return err
+	}
 	var tripErr, healthErr error
 	reconciler.Together(
 		func() { tripErr = r.reach(limited, p) },
@@ -44,20 +50,54 @@ func (r *Reconciler) confirm(ctx context.Context, p *pass, t *transaction.Transa
 	if o, ended, err := t.Outcome(); ended || err != nil { // the guard was faster
 		return r.concludeIf(ctx, p, t, o, err)
 	}
-	switch {
-	case ctx.Err() != nil && (tripErr != nil || healthErr != nil):
+	if ctx.Err() != nil && (tripErr != nil || healthErr != nil) {
 		return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
+	}
+	return r.judgeConfirmation(t, healthErr, tripErr)
+}
+
+// judgeConfirmation keeps the new system, or takes it back.
+func (r *Reconciler) judgeConfirmation(t *transaction.Transaction, healthErr, tripErr error) error {
+	switch {
 	case healthErr != nil:
-		problem := transaction.Unhealthy(healthErr)
-		problem.StoreLost = tripErr != nil && len(t.Plan.HealthChecks.Checks) == 0
-		return r.takeBack(t, problem)
+		return r.takeBack(t, transaction.Unhealthy(healthErr))
 	case tripErr != nil && t.Plan.Rollback.OnStoreLost == v1alpha1.RollbackRollback:
 		return r.takeBack(t, transaction.Problem{
 			Reason: v1alpha1.ReasonStoreLost, StoreLost: true,
-			Message: fmt.Sprintf("The store could not be reached from the new system within %s: %s", limit, tripErr),
+			Message: fmt.Sprintf("The store could not be reached from the new system within %s: %s", t.Plan.ConfirmLimit, tripErr),
 		})
+	default:
+		return r.enter(phaseCommitting)
 	}
-	return r.enter(phaseCommitting)
+}
+
+// confirmLeft is what is left of the limit, whichever agent began to confirm. A
+// clock that was set meanwhile begins it anew; the guard's own is monotonic.
+func (r *Reconciler) confirmLeft(limit time.Duration) (time.Duration, error) {
+	now := r.opts.Now()
+	gone := now.Sub(r.journal.ConfirmingSince)
+	if since := r.journal.ConfirmingSince; !since.IsZero() && gone >= 0 && gone <= limit {
+		return limit - gone, nil
+	}
+	r.journal.ConfirmingSince = now
+	return limit, r.save()
+}
+
+// showConfirming makes the status say what runs and what is waited for.
+func (r *Reconciler) showConfirming(ctx context.Context, p *pass, t *transaction.Transaction, left time.Duration) (err error) {
+	p.machine, err = r.opts.Observer.Observe(ctx, t.Plan.Target)
+	if err != nil {
+		return fmt.Errorf("observe machine: %w", err)
+	}
+	p.observed = true
+	p.progress = fmt.Sprintf("Confirming %s; it is taken back unless its checks succeed and it reaches the store by %s.",
+		t.Plan.Target, stamp(r.opts.Now().Add(left)))
+	if code := r.journal.Attempt.ExitCode; code != nil && *code != 0 {
+		p.progress += fmt.Sprintf(" The switch ended with exit code %d.", *code)
+	}
+	p.decision.Message = p.progress
+	r.requests.keep(r.buildStatus(p))
+	return nil
 }
 
 // becomeDefined sees to it that this agent is the one that the running system

@@ -39,6 +39,8 @@ type Options struct {
 	Fresh func(ctx context.Context) (store.Store, error)
 	// Checks are the commands that exec checks name, for the guard.
 	Checks map[string][]string
+	// RemoteChecks lets the guard's http and tcp checks reach other machines.
+	RemoteChecks bool
 	// Secrets are words that no log may have.
 	Secrets []string
 	// Rand returns a number in [0, 1).

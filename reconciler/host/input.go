@@ -71,7 +71,7 @@ func (r *Reconciler) unhealthy(ctx context.Context, in plan.Input) (string, erro
 // remembered adds what the journal knows of the desired toplevel.
 func (r *Reconciler) remembered(in *plan.Input, desired string) {
 	j := r.journal
-	in.Desired, in.Staged, in.Dry = desired, j.Staged, j.Dry
+	in.Desired, in.Staged, in.RebootNeeded, in.Dry = desired, j.Staged, j.RebootNeeded, j.Dry
 	in.Quarantined = j.quarantined(desired, r.documents.accepted.policyDigest)
 	if j.Superseded == desired { // a person switched away from it: drift
 		in.Committed = desired

@@ -86,6 +86,12 @@ type journal struct {
 	Staged string `json:"staged,omitempty"`
 	Dry    string `json:"dry,omitempty"`
 	Drift  *drift `json:"drift,omitempty"`
+	// ConfirmingSince is when confirming began: its limit is one for all agents
+	// that come and go meanwhile.
+	ConfirmingSince time.Time `json:"confirmingSince,omitzero"`
+	// RebootNeeded says that Staged can only be started by a reboot, and not just
+	// by a policy of mode Boot.
+	RebootNeeded bool `json:"rebootNeeded,omitempty"`
 	// BootID is the boot of the newest phase.
 	BootID string `json:"bootID,omitempty"`
 	// Restarts counts the restarts of the agent in this transaction, and

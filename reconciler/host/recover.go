@@ -82,6 +82,8 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 	if p.machine, err = r.opts.Observer.Observe(ctx, t.Plan.Target); err != nil {
 		return fmt.Errorf("observe machine: %w", err)
 	}
+	p.observed = true
+	r.requests.keep(r.buildStatus(p))
 	r.opts.Log.Info("Going on with a transaction", "host", r.opts.Host, "transaction", t.Plan.ID, "target", t.Plan.Target, "phase", r.journal.Phase)
 	o, ended, err := t.Outcome()
 	switch {

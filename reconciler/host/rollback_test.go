@@ -229,7 +229,7 @@ func TestOtherModes(t *testing.T) {
 	w.pass()
 	tested := w.machine.State().Running
 	w.wantState(tested, old, old)
-	w.want("Ready", meta.True, "UpToDate", "generation 3")
+	w.want("Ready", meta.True, "Tested", "generation 3")
 	if a := w.lastAttempt(); a.Outcome != v1alpha1.OutcomeTested {
 		t.Errorf("attempt %+v", a)
 	}

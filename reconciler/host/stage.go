@@ -33,7 +33,7 @@ func (r *Reconciler) inhibited(ctx context.Context, p *pass, components []string
 	if r.policy().Mode == v1alpha1.ModeTest {
 		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, "Only a reboot can bring this system into force, as "+why+"; mode Test makes nothing permanent.")
 	}
-	r.journal.Attempt.Changes = []string{why}
+	r.journal.Attempt.Changes, r.journal.RebootNeeded = []string{why}, true
 	return r.stage(ctx, p)
 }
 
@@ -57,6 +57,7 @@ func (r *Reconciler) stageInstead(ctx context.Context, p *pass, t *transaction.T
 	if err := r.opts.Guard.Disarm(ctx, t.Plan.ID); err != nil {
 		return err
 	}
+	r.journal.RebootNeeded = true
 	if t.Plan.Mode == v1alpha1.ModeTest {
 		problem := transaction.Problem{Reason: v1alpha1.ReasonRebootRequired, Message: "Only a reboot can bring this system into force, and mode Test makes nothing permanent."}
 		o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
@@ -99,7 +100,7 @@ func (r *Reconciler) unstage(ctx context.Context) error {
 		j.Attempt.Message = o.Message
 		r.tidy(ctx, t.Plan.ID)
 	}
-	j.Staged, j.Phase = "", phaseIdle
+	j.Staged, j.RebootNeeded, j.Phase = "", false, phaseIdle
 	return nil
 }
 

@@ -86,7 +86,7 @@ func (r *Reconciler) record(ctx context.Context, p *pass) (*transaction.Transact
 			BootDefault: machine.BootDefault, BootID: r.bootID, Units: units,
 		},
 		ActivateLimit: policy.Timeouts.Activate.Duration, ConfirmLimit: policy.Timeouts.Confirm.Duration,
-		Rollback: *policy.Rollback, HealthChecks: spec.HealthChecks.WithDefaults(), Checks: o.Checks,
+		Rollback: *policy.Rollback, HealthChecks: spec.HealthChecks.WithDefaults(), Checks: o.Checks, RemoteChecks: o.RemoteChecks,
 	}
 	if err := o.Activator.Root(ctx, id, target, machine.Running, machine.Profile); err != nil {
 		return nil, err
@@ -325,5 +325,5 @@ func activationMessage(result nixos.Result, machine nixos.Machine, t *transactio
 	if result.Switched() {
 		how += ", but /run/current-system does not name it"
 	}
-	return strings.TrimSpace(fmt.Sprintf("Switching to %s failed: %s. What ran then: %s. %s", t.Plan.Activate, how, orNone(machine.Running), tailOf(result)))
+	return strings.TrimSpace(fmt.Sprintf("Switching to %s failed: %s. /run/current-system was then %s. %s", t.Plan.Activate, how, orNone(machine.Running), tailOf(result)))
 }

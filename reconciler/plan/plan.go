@@ -105,8 +105,10 @@ type Input struct {
 	Failure *Failure
 	// Committed is the toplevel that was last committed.
 	Committed string
-	// Staged is the toplevel that waits for a reboot.
-	Staged string
+	// Staged is the toplevel that waits for a reboot; RebootNeeded says that
+	// nothing else can start it.
+	Staged       string
+	RebootNeeded bool
 	// Dry is the toplevel that dry-activate was asked about last.
 	Dry string
 	// Quarantined says why Desired may not be tried again, with this policy;
@@ -234,8 +236,9 @@ func (in Input) judgeRunning(act Action, doing string) Decision {
 	m, test := in.Machine, in.Spec.RebuildPolicy.Mode == v1alpha1.ModeTest
 	runs := m.Runs(in.Desired) && in.Unproven != in.Desired
 	permanent := m.Profile == in.Desired && (m.BootDefault == in.Desired || m.BootDefault == nixos.Unknown)
+	waits := in.Staged == in.Desired && (in.RebootNeeded || act == Stage)
 	switch {
-	case !runs && in.Staged == in.Desired && permanent:
+	case !runs && waits && permanent:
 		return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonRebootPending, Message: in.rebootPending()}
 	case !runs:
 		return in.progress(act, doing)
@@ -260,6 +263,8 @@ func (in Input) settled(built bool) Decision {
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonHealthCheckFailed, Message: in.unhealthy()}
 	case built && !in.Machine.Runs(in.Desired):
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonBuiltOnly, Message: in.builtOnly()}
+	case in.Spec.RebuildPolicy.Mode == v1alpha1.ModeTest:
+		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonTested, Message: "Runs " + in.name() + ", which mode Test does not make permanent: a reboot starts what is the boot default."}
 	default:
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonUpToDate, Message: "Runs " + in.name() + "."}
 	}

@@ -48,10 +48,10 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 		return l.superseded(machine)
 	}
 	problem := l.problem()
-	switch back := l.Plan.Recorded.Running; {
+	switch {
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):
 		return l.end(Kept, problem, "The new system is kept, as rollback.onFailure says; it is neither the profile's nor the boot default.", false)
-	case !nixos.IsStorePath(back):
+	case !l.canGoBack():
 		message := "There is no earlier system to go back to; profile and boot default are as before."
 		if l.has(committingFile) {
 			message = "There is no earlier system to go back to."
@@ -60,6 +60,13 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 	default:
 		return l.rollBack(ctx, problem)
 	}
+}
+
+// canGoBack reports whether there is an earlier system, and another one than
+// the target, which may have been activated once more.
+func (l *locked) canGoBack() bool {
+	back := l.Plan.Recorded.Running
+	return nixos.IsStorePath(back) && !l.Runs(l.m, back)
 }
 
 // taken reports whether somebody else took over: another system runs than the

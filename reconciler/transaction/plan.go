@@ -50,6 +50,8 @@ type Plan struct {
 	// Checks are the commands that exec checks name, for the guard, which reads
 	// no configuration.
 	Checks map[string][]string `json:"checks,omitempty"`
+	// RemoteChecks lets its http and tcp checks reach other machines.
+	RemoteChecks bool `json:"remoteChecks,omitempty"`
 }
 
 // Recorded is the machine before the transaction, each fact by itself.

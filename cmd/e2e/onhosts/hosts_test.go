@@ -322,7 +322,7 @@ var modes = scenario{"other modes than Switch", func(h *machine) {
 	h.spec("    mode: Test\n", checks)
 	release := h.publish("_: { }")
 	h.eventually(release, before, before)
-	h.ready("True", "UpToDate")
+	h.ready("True", "Tested")
 	h.spec("", checks)
 	h.eventually(release, release, release)
 	h.ready("True", "UpToDate")
