@@ -8,6 +8,9 @@ import (
 // Guard runs this very program's guard of a transaction, apart from the agent:
 // at a time, or at once. It outlives the agent, and no reboot.
 type Guard interface {
+	// Prepare keeps the guard's program for the transaction in dir, whatever
+	// becomes of the system that it came with. Arm does so too.
+	Prepare(ctx context.Context, id, dir string) error
 	// Arm makes the guard of the transaction in dir run after that time. An
 	// armed one is replaced.
 	Arm(ctx context.Context, id, dir string, after time.Duration) error
@@ -29,6 +32,8 @@ type Power interface {
 
 // Service is the agent's own service, as the machine defines it.
 type Service interface {
+	// Managed reports whether this process is a service that Restart restarts.
+	Managed() bool
 	// Outdated says in which way the running system defines another agent
 	// than this process, or "". It is always "" where the agent is no unit of
 	// the running system.

@@ -101,6 +101,9 @@ in
     systemd.services.npcnix-boot-guard = {
       description = "Take a booted system back that nobody confirms";
       wantedBy = [ "multi-user.target" ];
+      # Its time begins when the agent's does.
+      wants = [ "network-online.target" ];
+      after = [ "network-online.target" ];
       path = [ config.nix.package ];
       restartIfChanged = false;
       unitConfig.ConditionPathExistsGlob = "${stateDir}/transactions/*/rebooting";

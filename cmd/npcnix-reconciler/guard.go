@@ -17,6 +17,7 @@ import (
 	"github.com/npcnix/npcnix/config"
 	"github.com/npcnix/npcnix/nixos/local"
 	"github.com/npcnix/npcnix/nixos/systemd"
+	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
@@ -52,7 +53,7 @@ func guard(ctx context.Context, args []string, w world) int {
 		switch {
 		case err == nil:
 			return exitcode.OK
-		case errors.Is(err, transaction.ErrTooNew), errors.Is(err, os.ErrNotExist):
+		case errors.Is(err, transaction.ErrTooNew), errors.Is(err, os.ErrNotExist), errors.Is(err, statefile.ErrUnusable):
 			log.Error(err, "Nothing to guard")
 			return exitcode.OK
 		}

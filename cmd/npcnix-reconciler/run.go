@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -190,12 +191,20 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 func secrets(environment []string) (values []string) {
 	for _, variable := range environment {
 		name, value, _ := strings.Cut(variable, "=")
-		const short = 8 // a word that stands for something else too
-		if len(value) >= short && regexp.MustCompile(`SECRET|TOKEN|PASSWORD`).MatchString(name) {
+		if name == "NIX_CONFIG" { // access-tokens = github.com=ghp_… example.org=…
+			for _, line := range regexp.MustCompile(`(?m)^\s*(?:extra-)?access-tokens\s*=(.*)$`).FindAllStringSubmatch(value, -1) {
+				for word := range strings.FieldsSeq(line[1]) {
+					_, token, _ := strings.Cut(word, "=")
+					values = append(values, token)
+				}
+			}
+		}
+		if regexp.MustCompile(`SECRET|TOKEN|PASSWORD`).MatchString(name) {
 			values = append(values, value)
 		}
 	}
-	return values
+	const short = 8 // a word that stands for something else too
+	return slices.DeleteFunc(values, func(v string) bool { return len(v) < short })
 }
 
 // newID names an attempt: sortable by time, and unique.

@@ -18,8 +18,11 @@ const (
 	maxStderr = 64 << 10
 )
 
-// buildUnits are the units of builds, which end with their agent.
-const buildUnits = "npcnix-build-"
+// The units of builds and checks, which end with their agent.
+const (
+	buildUnits = "npcnix-build-"
+	checkUnits = "npcnix-check-"
+)
 
 // command runs a command to its end: under systemd in a unit of its own, so
 // that it can be stopped with everything it started, and is not bound by what
@@ -60,23 +63,28 @@ func (m *Machine) command(ctx context.Context, prefix string, c run.Command) (ru
 	return got, nil
 }
 
-// Sweep ends the builds that an earlier agent left, and removes their files.
+// Sweep ends the builds and checks that an earlier agent left, and removes the
+// files of commands that do not run any more.
 func (m *Machine) Sweep(ctx context.Context) error {
 	if m.units == nil {
 		return nil // they ended with their agent, or are init's
 	}
-	names, err := m.units.Matching(ctx, buildUnits+"*")
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := m.units.Stop(ctx, name); err != nil {
+	for _, prefix := range []string{buildUnits, checkUnits} {
+		names, err := m.units.Matching(ctx, prefix+"*")
+		if err != nil {
 			return err
 		}
+		for _, name := range names {
+			if err := m.units.Stop(ctx, name); err != nil {
+				return err
+			}
+		}
 	}
-	left, _ := filepath.Glob(filepath.Join(m.opts.StateDir, "jobs", buildUnits+"*")) // the pattern is well-formed
+	left, _ := filepath.Glob(filepath.Join(m.opts.StateDir, "jobs", "*")) // the pattern is well-formed
 	for _, dir := range left {
-		_ = os.RemoveAll(dir) // else at the next start
+		if runs, err := m.units.Runs(ctx, filepath.Base(dir)+".service"); err == nil && !runs { // else a guard's
+			_ = os.RemoveAll(dir) // else at the next start
+		}
 	}
 	return nil
 }

@@ -32,12 +32,9 @@ func guardTimer(id string) string { return "npcnix-guard-" + id + ".timer" }
 // Arm starts a timer for the guard, or a process that waits where there is no
 // systemd. The program is kept, whatever becomes of the system it came with.
 func (m *Machine) Arm(ctx context.Context, id, dir string, after time.Duration) error {
-	program, err := m.guardProgram(ctx, id)
+	program, err := m.prepareGuard(ctx, id, dir)
 	if err != nil {
 		return err
-	}
-	if err := renameio.Symlink(program, filepath.Join(dir, GuardLink)); err != nil {
-		return fmt.Errorf("link guard: %w", err)
 	}
 	if m.units == nil {
 		if _, err := endGuard(ctx, dir); err != nil {
@@ -53,6 +50,22 @@ func (m *Machine) Arm(ctx context.Context, id, dir string, after time.Duration) 
 		}
 	}
 	return err
+}
+
+// Prepare roots or copies the program, and links it.
+func (m *Machine) Prepare(ctx context.Context, id, dir string) error {
+	_, err := m.prepareGuard(ctx, id, dir)
+	return err
+}
+
+func (m *Machine) prepareGuard(ctx context.Context, id, dir string) (program string, err error) {
+	if program, err = m.guardProgram(ctx, id); err != nil {
+		return "", err
+	}
+	if err := renameio.Symlink(program, filepath.Join(dir, GuardLink)); err != nil {
+		return "", fmt.Errorf("link guard: %w", err)
+	}
+	return program, nil
 }
 
 func (m *Machine) guardService(id, dir, program string) systemd.Service {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"syscall"
+	"time"
 
 	"github.com/npcnix/npcnix/nixos/run"
 )
@@ -61,13 +62,17 @@ func (m *Machine) TCP(ctx context.Context, address string) error {
 	return conn.Close() //nolint:wrapcheck // names the address
 }
 
+// checkLimit is the longest timeout that a check can have: no command outlives
+// an agent that was killed by more.
+const checkLimit = time.Hour
+
 // Exec runs a command of the host's configuration, until ctx ends.
 func (m *Machine) Exec(ctx context.Context, name string) error {
 	argv := m.opts.Checks[name]
 	if len(argv) == 0 {
 		return fmt.Errorf("the host's configuration defines no check %q: healthChecks.commands.%s in /etc/npcnix/reconciler.yaml", name, name)
 	}
-	result, err := m.command(ctx, "npcnix-check-", run.Command{Path: argv[0], Args: argv[1:], Env: run.Environ([]string{"PATH", "LANG"}), Dir: "/"})
+	result, err := m.command(ctx, checkUnits, run.Command{Path: argv[0], Args: argv[1:], Env: run.Environ([]string{"PATH", "LANG"}), Dir: "/", Limit: checkLimit})
 	if err != nil {
 		return err
 	}

@@ -123,6 +123,9 @@ func starts(system, unit string) bool {
 	return false
 }
 
+// Managed reports whether this process is the main one of a unit.
+func (m *Machine) Managed() bool { return m.units != nil && m.self.unit != "" }
+
 // Restart asks systemd.
 func (m *Machine) Restart(ctx context.Context) error {
 	if m.units == nil || m.self.unit == "" {

@@ -30,9 +30,10 @@ func (m *Machine) Units(ctx context.Context) (nixos.Units, error) {
 		if s.Name == m.self.unit || strings.HasPrefix(s.Name, "npcnix-") {
 			continue
 		}
+		waits := strings.HasPrefix(s.SubState, "auto-restart")
 		units = append(units, nixos.Unit{
-			Name: s.Name, Failed: s.ActiveState == "failed" || strings.HasPrefix(s.SubState, "auto-restart"),
-			Starting: s.ActiveState == "activating" && !strings.HasPrefix(s.SubState, "auto-restart"), Restarts: s.Restarts,
+			Name: s.Name, Failed: s.ActiveState == "failed" || (waits && s.Result != "success"),
+			Starting: s.ActiveState == "activating" && !waits, Restarts: s.Restarts,
 		})
 	}
 	return units, nil

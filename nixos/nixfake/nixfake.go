@@ -300,6 +300,9 @@ func (m *Machine) Removes(_ context.Context, toplevel string) (bool, error) {
 	return removes, nil
 }
 
+// Managed reports whether OnRestart is set.
+func (m *Machine) Managed() bool { return m.OnRestart != nil }
+
 // Restart calls OnRestart.
 func (m *Machine) Restart(context.Context) error {
 	m.mu.Lock()

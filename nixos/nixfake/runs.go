@@ -221,6 +221,9 @@ type guard struct {
 	disarmed bool
 }
 
+// Prepare has nothing to keep.
+func (*Machine) Prepare(context.Context, string, string) error { return nil }
+
 // Arm starts a timer.
 func (m *Machine) Arm(_ context.Context, id, dir string, after time.Duration) error {
 	m.mu.Lock()

@@ -268,7 +268,9 @@ func (m *Manager) state(ctx context.Context, name string) (state string, err err
 // Unit is a service.
 type Unit struct {
 	Name, ActiveState, SubState string
-	Restarts                    uint32
+	// Result says how it ended last, such as success or exit-code.
+	Result   string
+	Restarts uint32
 }
 
 // Services lists the services that run, begin, or failed.
@@ -289,6 +291,9 @@ func (m *Manager) Services(ctx context.Context) (services []Unit, err error) {
 				return err //nolint:wrapcheck // wrapped by ask
 			default:
 				unit.Restarts, _ = restarts.Value.Value().(uint32)
+			}
+			if result, err := c.GetServicePropertyContext(ctx, u.Name, "Result"); err == nil {
+				unit.Result, _ = result.Value.Value().(string)
 			}
 			services = append(services, unit)
 		}

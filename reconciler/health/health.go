@@ -64,6 +64,8 @@ type checker struct {
 	// restarts counts them as they were last seen, grownAt when they grew.
 	restarts map[string]uint32
 	grownAt  map[string]time.Time
+	// settled says that what is being started now is none of a switch's.
+	settled bool
 }
 
 // Await runs the checks after their settle time, until each has succeeded as
@@ -99,9 +101,10 @@ func Await(ctx context.Context, m Machine, spec v1alpha1.HealthChecks, baseline 
 	})
 }
 
-// Once runs each check once, without its settle time.
+// Once runs each check once, without its settle time. What is being started, by
+// a timer perhaps, is no fault then.
 func Once(ctx context.Context, m Machine, spec v1alpha1.HealthChecks, baseline Baseline) error {
-	c := &checker{m: m, spec: spec, baseline: baseline}
+	c := &checker{m: m, spec: spec, baseline: baseline, settled: true}
 	return c.all(ctx, c.once)
 }
 
@@ -181,6 +184,9 @@ func (c *checker) noNewFailures(ctx context.Context) error {
 	e := unitsError{
 		failed:   without(units.Failed(), c.baseline.Failed),
 		starting: without(units.Starting(), slices.Concat(c.baseline.Starting, c.baseline.Failed)),
+	}
+	if c.settled {
+		e.starting = nil
 	}
 	e.restarting = without(c.grown(units.Restarts()), c.baseline.Failed)
 	if len(e.failed)+len(e.restarting)+len(e.starting) == 0 {

@@ -117,7 +117,8 @@ func (r *Reconciler) decide(ctx context.Context, in plan.Input) (plan.Decision, 
 			return d, fmt.Errorf("look for the agent in %s: %w", in.Desired, err)
 		}
 	}
-	in.Gates = &plan.Gates{OtherSwitch: other, AgentRemoved: removed}
+	permanent := in.Spec.RebuildPolicy.Mode != v1alpha1.ModeTest
+	in.Gates = &plan.Gates{OtherSwitch: other, AgentRemoved: removed, BootFull: permanent && r.opts.Observer.BootFull()}
 	return plan.Decide(in), nil
 }
 

@@ -101,11 +101,19 @@ func (r *Reconciler) showConfirming(ctx context.Context, p *pass, t *transaction
 }
 
 // becomeDefined sees to it that this agent is the one that the running system
-// defines. If it is not, it is restarted, and the guard stays armed.
+// defines, started after the switch. If it is not, it is restarted, and the guard stays armed.
 func (r *Reconciler) becomeDefined(ctx context.Context, t *transaction.Transaction) error {
 	outdated, err := r.opts.Service.Outdated(ctx)
-	if err != nil || outdated == "" {
+	if err != nil {
 		return err
+	}
+	if outdated == "" && r.began == t.Plan.ID && r.opts.Service.Managed() {
+		// Its unit is the same, but its configuration, the host's name or the
+		// certificates that it read may not be.
+		outdated = "it was started before the switch"
+	}
+	if outdated == "" {
+		return nil
 	}
 	if r.journal.Restarts >= maxRestarts {
 		return r.takeBack(t, transaction.Problem{

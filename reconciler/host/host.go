@@ -106,6 +106,8 @@ type Reconciler struct {
 	warnings           []string
 	// startFailed is why the newest switch could not be started.
 	startFailed error
+	// began is the transaction whose switch this process started.
+	began string
 	// checked is what the last health checks of what runs came to.
 	checked  checked
 	pulse    *Pulse

@@ -259,6 +259,8 @@ func (j *journal) check(host string) error {
 		return statefile.Unusable("it is of host %q, this is %s", j.Host, host)
 	case !slices.Contains(phases(), j.Phase):
 		return statefile.Unusable("its phase is %q", j.Phase)
+	case j.Attempt == nil && (j.Phase.transacting() || j.Phase == phaseRebootPending):
+		return statefile.Unusable("its phase is %s, and it has no attempt", j.Phase)
 	case j.Tries.Counted < 0 || j.Tries.Transient < 0:
 		return statefile.Unusable("it counts less than no attempt")
 	case j.Attempt != nil && (j.Attempt.ID == "" || filepath.Base(j.Attempt.ID) != j.Attempt.ID):

@@ -133,6 +133,9 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 	case p.decided || ctx.Err() != nil || errors.Is(err, errRestarting):
 		return fmt.Errorf("%s: %w", s.name, err)
 	default:
+		if err := r.claim(ctx, p); err != nil { // to say so
+			r.opts.Log.Info("Could not claim the status", "host", r.opts.Host, "error", err.Error())
+		}
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInternalError, Message: s.name + ": " + err.Error()})
 		return fmt.Errorf("%s: %w", s.name, err)
 	}

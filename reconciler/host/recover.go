@@ -8,6 +8,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
@@ -71,6 +72,8 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 	switch {
 	case errors.Is(err, transaction.ErrTooNew):
 		return fmt.Errorf("%w: %w", errJournalTooNew, err)
+	case errors.Is(err, statefile.ErrUnusable):
+		return r.loseTransaction(ctx, err)
 	case err != nil:
 		return err
 	case t == nil:
@@ -84,9 +87,13 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 	}
 	p.observed = true
 	r.requests.keep(r.buildStatus(p))
+	ctx, stop := r.beatDuring(ctx)
+	defer stop()
 	r.opts.Log.Info("Going on with a transaction", "host", r.opts.Host, "transaction", t.Plan.ID, "target", t.Plan.Target, "phase", r.journal.Phase)
 	o, ended, err := t.Outcome()
 	switch {
+	case errors.Is(err, statefile.ErrUnusable):
+		return r.loseTransaction(ctx, err)
 	case err != nil:
 		return err
 	case ended:
@@ -102,6 +109,18 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 		return errors.Join(r.conclude(ctx, p, t, o), r.retryNow(p))
 	}
 	return r.drive(ctx, p, t)
+}
+
+// loseTransaction forgets a transaction whose files cannot be used, as if the
+// journal were lost: what runs counts as unproven.
+func (r *Reconciler) loseTransaction(ctx context.Context, why error) error {
+	dir := transaction.Dir(r.opts.StateDir, r.journal.Attempt.ID)
+	if err := r.setAside(dir, why); err != nil {
+		return err
+	}
+	r.tidy(ctx, r.journal.Attempt.ID)
+	r.endAttempt(phaseLost, v1alpha1.OutcomeFailed, v1alpha1.ReasonJournalLost, "What was known of this attempt is lost: a file of its transaction "+why.Error()+".")
+	return r.closeUnknown(ctx)
 }
 
 // retryNow lets what was cut off be tried again at once.
@@ -167,7 +186,11 @@ func (r *Reconciler) rolledBackByBoot(ctx context.Context, p *pass, t *transacti
 	if p.machine.Booted != t.Plan.Recorded.Running {
 		message += fmt.Sprintf(" %s, which ran before and was not the boot default, is gone with that.", t.Plan.Recorded.Running)
 	}
-	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, message)
+	kind := transaction.RolledBack
+	if t.Runs(r.opts.Observer, p.machine.Running) { // the commit had begun
+		kind, message = transaction.RollbackFailed, message+" Profile and boot default are brought back; reboot the host into them."
+	}
+	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, kind, problem, message)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/meta"
@@ -98,7 +99,26 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 	}
 	r.setConditions(st, p)
 	r.setReadySince(st, p)
+	r.redactStatus(st)
 	return s
+}
+
+// redactStatus leaves out of everything that programs printed what they should
+// not have printed.
+func (r *Reconciler) redactStatus(st *v1alpha1.HostStatusStatus) {
+	attempt := func(a *v1alpha1.Attempt) {
+		a.Message = r.redact(a.Message)
+		a.Changes = slices.Clone(a.Changes)
+		for i := range a.Changes {
+			a.Changes[i] = r.redact(a.Changes[i])
+		}
+	}
+	if st.LastAttempt != nil {
+		attempt(st.LastAttempt)
+	}
+	for i := range st.History {
+		attempt(&st.History[i])
+	}
 }
 
 func system(m nixos.Machine) *v1alpha1.System {
@@ -137,6 +157,7 @@ func (r *Reconciler) setConditions(st *v1alpha1.HostStatusStatus, p *pass) {
 	}
 	for _, c := range r.conditions(p) {
 		c.ObservedGeneration = generation
+		c.Message = r.redact(c.Message)
 		meta.SetCondition(&st.Conditions, c, r.opts.Now())
 	}
 }

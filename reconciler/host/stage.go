@@ -17,6 +17,9 @@ func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was changed: what the new system must be able to do did not work before it. "+err.Error())
 	}
 	t, err := r.record(ctx, p)
+	if err == nil { // for the boot: nothing else takes a booted system back whose agent does not come up
+		err = r.opts.Guard.Prepare(ctx, t.Plan.ID, t.Directory())
+	}
 	if err != nil {
 		r.discard(context.WithoutCancel(ctx))
 		return r.fail(p, plan.Transient, v1alpha1.ReasonBootLoaderFailed, "Nothing was changed: "+err.Error())

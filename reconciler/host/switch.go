@@ -119,6 +119,7 @@ func (r *Reconciler) specialised(p *pass, running string) string {
 func (r *Reconciler) drive(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	for r.journal.Phase.transacting() {
 		var err error
+		r.pulse.Begin(string(r.journal.Phase), t.Plan.Deadline()+awaitSlack)
 		switch r.journal.Phase {
 		case phaseArmed:
 			err = r.begin(ctx, t)
@@ -145,7 +146,7 @@ func (r *Reconciler) begin(ctx context.Context, t *transaction.Transaction) erro
 	if err := r.enter(phaseSwitching); err != nil {
 		return err
 	}
-	r.pulse.Begin("switch", t.Plan.Deadline()+awaitSlack)
+	r.began, r.startFailed = t.Plan.ID, nil
 	err := t.Switch(ctx, r.opts.machine(), r.opts.Now)
 	if err != nil && !errors.Is(err, nixos.ErrRunExists) {
 		r.opts.Log.Error(err, "Could not start the switch", "host", r.opts.Host, "target", t.Plan.Activate)
@@ -166,8 +167,8 @@ func (r *Reconciler) awaitSwitch(ctx context.Context, p *pass, t *transaction.Tr
 	if ctx.Err() != nil {
 		return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
 	}
-	if err != nil {
-		result.How = "it did not end: " + err.Error()
+	if err != nil { // it may still run: the guard stops it and decides
+		result.How, result.Lost = "it did not end: "+err.Error(), true
 	}
 	if o, ended, err := t.Outcome(); ended || err != nil {
 		return r.concludeIf(ctx, p, t, o, err)

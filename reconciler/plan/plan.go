@@ -68,6 +68,8 @@ type Gates struct {
 	// AgentRemoved: Desired does not start the agent, and the policy does not
 	// allow that for this host.
 	AgentRemoved bool
+	// BootFull: the boot loader could not be installed, so nothing is begun.
+	BootFull bool
 }
 
 // Suspension is why nothing new may be started.
@@ -233,9 +235,9 @@ func (in Input) judge() Decision {
 
 // judgeRunning is judge for the modes that bring a system into force, by act.
 func (in Input) judgeRunning(act Action, doing string) Decision {
-	m, test := in.Machine, in.Spec.RebuildPolicy.Mode == v1alpha1.ModeTest
-	runs := m.Runs(in.Desired) && in.Unproven != in.Desired
-	permanent := m.Profile == in.Desired && (m.BootDefault == in.Desired || m.BootDefault == nixos.Unknown)
+	test := in.Spec.RebuildPolicy.Mode == v1alpha1.ModeTest
+	runs := in.Machine.Runs(in.Desired) && in.Unproven != in.Desired
+	permanent := in.permanent()
 	waits := in.Staged == in.Desired && (in.RebootNeeded || act == Stage)
 	switch {
 	case !runs && waits && permanent:
@@ -247,6 +249,13 @@ func (in Input) judgeRunning(act Action, doing string) Decision {
 	default:
 		return in.settled(false)
 	}
+}
+
+// permanent reports whether the desired system is the profile's and, as far as
+// one can tell, the boot default.
+func (in Input) permanent() bool {
+	m := in.Machine
+	return m.Profile == in.Desired && (m.BootDefault == in.Desired || m.BootDefault == nixos.Unknown)
 }
 
 func (in Input) progress(act Action, doing string) Decision {
@@ -280,6 +289,11 @@ func (in Input) lastGates(d Decision) Decision {
 		return d
 	case g.AgentRemoved:
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonAgentRemoved, Message: in.agentRemoved()}
+	case g.BootFull:
+		return Decision{
+			Action: None, NextAt: in.Now.Add(in.Spec.RebuildPolicy.Retry.MinBackoff.Duration), Reason: v1alpha1.ReasonDiskFull,
+			Message: "/boot is full, so that no boot loader can be installed; " + in.name() + " waits for room there. nix-env --profile /nix/var/nix/profiles/system --delete-generations +3 and the next switch make some.",
+		}
 	case g.OtherSwitch != "":
 		return Decision{
 			Action: None, Waiting: true, NextAt: in.Now.Add(otherSwitchPause), Reason: v1alpha1.ReasonSwitchActive,

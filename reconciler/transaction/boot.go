@@ -70,6 +70,13 @@ func (l *locked) restore(ctx context.Context) (uncertain string) {
 // Booted ends a staged transaction whose target was booted and confirmed.
 func (t *Transaction) Booted(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
 	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
+		machine, err := m.Observe(ctx, t.Plan.Target)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("observe machine: %w", err)
+		}
+		if !t.Runs(m, machine.Running) || machine.Profile != t.Plan.Target {
+			return l.superseded(machine)
+		}
 		if err := l.mark(committedFile); err != nil {
 			return Outcome{}, err
 		}
@@ -87,8 +94,15 @@ func (t *Transaction) Abandon(ctx context.Context, m Machine, now func() time.Ti
 // than the target, and ends the transaction.
 func (t *Transaction) Undo(ctx context.Context, m Machine, now func() time.Time, kind Kind, p Problem, message string) (Outcome, error) {
 	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
+		machine, err := m.Observe(ctx, t.Plan.Target)
+		if err != nil {
+			return Outcome{}, fmt.Errorf("observe machine: %w", err)
+		}
 		uncertain := ""
-		if l.has(committingFile) {
+		switch {
+		case l.has(committingFile) && !l.known(machine.Profile):
+			return l.superseded(machine)
+		case l.has(committingFile):
 			uncertain = l.restore(ctx)
 		}
 		if uncertain != "" {
@@ -125,23 +139,44 @@ func (t *Transaction) RunBootGuard(ctx context.Context, m Machine, now func() ti
 		return Outcome{}, err
 	}
 	reboot := false
-	o, err := t.under(ctx, m, now, Guard, func(l *locked) (Outcome, error) {
-		problem, blamed := l.Blamed()
-		if !blamed {
-			problem = Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the booted system in time."}
-		}
-		uncertain := l.restore(ctx)
-		reboot = uncertain == "" // else it would boot the same again
-		message := "The host reboots into " + l.Plan.Recorded.Profile + "."
-		if !reboot {
-			message = uncertain
-		}
-		return l.end(RolledBack, problem, message, uncertain != "")
+	o, err := t.under(ctx, m, now, Guard, func(l *locked) (o Outcome, err error) {
+		o, reboot, err = l.takeBootBack(ctx)
+		return o, err
 	})
 	if err == nil && reboot {
 		err = m.Reboot(ctx, "npcnix: the booted system was not confirmed; rebooting into the earlier one")
 	}
 	return o, err
+}
+
+// takeBootBack brings profile and boot default back, unless somebody else took
+// over, or the policy is to keep the new system. reboot says that the host is
+// to boot them.
+func (l *locked) takeBootBack(ctx context.Context) (o Outcome, reboot bool, err error) {
+	machine, err := l.m.Observe(ctx, l.Plan.Target)
+	if err != nil {
+		return Outcome{}, false, fmt.Errorf("observe machine: %w", err)
+	}
+	problem := l.problem()
+	switch {
+	case !l.Runs(l.m, machine.Running) || !l.known(machine.Profile):
+		o, err = l.superseded(machine)
+		return o, false, err
+	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep:
+		o, err = l.end(Kept, problem, "The booted system is kept, as rollback.onFailure says.", false)
+		return o, false, err
+	}
+	if uncertain := l.restore(ctx); uncertain != "" { // a reboot could start the same again
+		o, err = l.end(RollbackFailed, problem, uncertain, true)
+		return o, false, err
+	}
+	o, err = l.end(RolledBack, problem, "The host reboots into "+l.Plan.Recorded.Profile+".", false)
+	return o, true, err
+}
+
+// known reports whether a profile is what the transaction found, or made.
+func (l *locked) known(profile string) bool {
+	return profile == l.Plan.Target || profile == l.Plan.Recorded.Profile
 }
 
 // awaitOutcome waits until the transaction has ended, was blamed, or the time is up.

@@ -92,10 +92,26 @@ func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
 	if err == nil && machine.Profile == toplevel {
 		return l.installBoot(ctx, toplevel, "boot")
 	}
-	if err := l.m.SetProfile(ctx, toplevel, 0); err != nil {
+	if err := l.setProfile(ctx, toplevel); err != nil {
 		return &Problem{Reason: v1alpha1.ReasonProfileFailed, Message: "The system could not be made the profile's: " + err.Error(), Transient: true}
 	}
 	return l.installBoot(ctx, toplevel, "boot")
+}
+
+// setProfile tries a few times: a locked database is no reason to take a
+// confirmed system back.
+func (l *locked) setProfile(ctx context.Context, toplevel string) (err error) {
+	for range maxRuns {
+		if err = l.m.SetProfile(ctx, toplevel, 0); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(rollbackPause):
+		}
+	}
+	return err
 }
 
 // installBoot makes a system of the profile the boot default.

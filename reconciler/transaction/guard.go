@@ -15,6 +15,8 @@ import (
 const (
 	// rollbackPause is the time between two tries to bring the recorded system back.
 	rollbackPause = 2 * time.Second
+	// maxRollbackPause is what it grows to.
+	maxRollbackPause = 30 * time.Second
 	// attendSlack bounds what a guard that confirms does beside its limits.
 	attendSlack = time.Minute
 )
@@ -97,9 +99,8 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 			uncertain = "The profile could not be brought back: " + err.Error()
 		}
 	}
-	how := l.reactivate(ctx)
-	if how != "" {
-		return l.rollbackFailed(ctx, problem, how)
+	if how := l.reactivate(ctx); how != "" {
+		return l.rollbackFailed(ctx, problem, how, uncertain)
 	}
 	if begun && back.Profile != "" && uncertain == "" {
 		if p := l.installBoot(ctx, back.Profile, "boot-back"); p != nil {
@@ -116,14 +117,17 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 func (l *locked) reactivate(ctx context.Context) (how string) {
 	limited, cancel := context.WithTimeout(ctx, l.Plan.ActivateLimit)
 	defer cancel()
-	for n := 1; ; n++ {
+	for n, pause := 1, rollbackPause; ; n, pause = n+1, min(2*pause, maxRollbackPause) {
 		if how = l.reactivateOnce(limited, n); how == "" {
 			return ""
 		}
 		select {
 		case <-limited.Done():
+			if err := l.m.Stop(context.WithoutCancel(ctx), l.RunID(fmt.Sprintf("rollback-%d", n))); err != nil {
+				how += " " + err.Error()
+			}
 			return how
-		case <-time.After(rollbackPause):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -148,7 +152,7 @@ func (l *locked) reactivateOnce(ctx context.Context, n int) (how string) {
 
 // rollbackFailed says so and, if the policy wants it, reboots once into the
 // boot default, which was not touched.
-func (l *locked) rollbackFailed(ctx context.Context, problem Problem, how string) (Outcome, error) {
+func (l *locked) rollbackFailed(ctx context.Context, problem Problem, how, uncertain string) (Outcome, error) {
 	message := fmt.Sprintf("%s could not be activated again within %s: %s. By hand: %s/bin/switch-to-configuration test",
 		l.Plan.Recorded.Running, l.Plan.ActivateLimit, how, l.Plan.Recorded.Running)
 	reboot := l.Plan.Rollback.LastResort == v1alpha1.LastResortReboot && !l.has(committingFile) && !l.has(lastResortFile)
@@ -158,7 +162,10 @@ func (l *locked) rollbackFailed(ctx context.Context, problem Problem, how string
 			return Outcome{}, err
 		}
 	}
-	o, err := l.end(RollbackFailed, problem, message, false)
+	if uncertain != "" {
+		message += ". " + uncertain
+	}
+	o, err := l.end(RollbackFailed, problem, message, l.has(committingFile))
 	if err == nil && reboot {
 		err = l.m.Reboot(ctx, "npcnix: the new system does not work, and the old one cannot be activated; rebooting into the boot default")
 	}

@@ -147,12 +147,11 @@ var cableCut = scenario{"the cable is pulled while it confirms", func(h *machine
 
 var fullBoot = scenario{"/boot is full at the commit", func(h *machine) {
 	before := h.state()
-	h.sh("head -c 4m /dev/zero > /boot/filler || true")
-	h.publish(`_: { kernel = "6.12.31"; payload = "` + strings.Repeat("x", 20000) + `"; }`)
-	h.ready("False", "BootLoaderFailed")
+	release := h.publish(`base: { activation = base.activation + "; [ -e /etc/filled ] || { touch /etc/filled; head -c 4m /dev/zero > /boot/filler || true; }"; kernel = "6.12.31"; payload = "` + strings.Repeat("x", 20000) + `"; }`)
+	h.wait("the boot loader cannot be installed", 60*time.Second, func() bool { return strings.Contains(h.npcnix("describe", "host", h.name), "BootLoaderFailed") })
 	h.wait("the earlier system is back", 20*time.Second, func() bool { return h.state() == before })
+	h.ready("False", "DiskFull") // nothing is begun while it is full
 	h.sh("rm /boot/filler")
-	release := fmt.Sprintf("g%d", h.gen)
 	h.eventually(release, release, release) // a full disk is no quarantine
 	h.ready("True", "UpToDate")
 }}
