@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
@@ -242,6 +243,9 @@ func (r *Reconciler) closeUnknown(ctx context.Context) error {
 
 // takeBackUnknown ends a transaction of which the journal says nothing.
 func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
+	if strings.Contains(id, asideSuffix) {
+		return nil
+	}
 	t, err := transaction.Open(transaction.Dir(r.opts.StateDir, id))
 	if errors.Is(err, transaction.ErrTooNew) {
 		return fmt.Errorf("%w: %w", errJournalTooNew, err)

@@ -167,6 +167,9 @@ func (r *Reconciler) awaitSwitch(ctx context.Context, p *pass, t *transaction.Tr
 	if ctx.Err() != nil {
 		return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
 	}
+	if err != nil && limited.Err() == nil {
+		return fmt.Errorf("wait for the switch: %w", err) // and again with the next look
+	}
 	if err != nil { // it may still run: the guard stops it and decides
 		result.How, result.Lost = "it did not end: "+err.Error(), true
 	}

@@ -360,7 +360,7 @@ func rows() []row {
 	return []row{
 		{"Armed", "agent arm", healthy, "mode: Switch", inForce, map[strike]string{newerJournal: tooNewB}},
 		{"Switching", "agent start test", healthy, "mode: Switch", inForce, takenBy},
-		{"Switching", "agent await test", healthy, "mode: Switch", inForce, map[strike]string{hangs: taken, guardFires: taken, newerJournal: tooNewB}},
+		{"Switching", "agent await test", healthy, "mode: Switch", inForce, takenBy},
 		{"Confirming", "agent outdated", healthy, "mode: Switch", inForce, takenBy},
 		{"Confirming", "agent check", healthy, "mode: Switch", inForce, takenBy},
 		{"Committing", "agent profile", healthy, "mode: Switch", inForce, finished},

@@ -368,7 +368,7 @@ func (h *machine) ready(status, reason string) {
 		for line := range strings.Lines(h.npcnix("get", "hosts")) {
 			words := strings.Fields(line)
 			if words[0] == h.name && len(words) > 4 {
-				return words[1] == status && words[2] == reason && (status != "True" || words[4] == h.generation())
+				return words[1] == status && words[2] == reason && (status != "True" || reason == "BuiltOnly" || words[4] == h.generation())
 			}
 		}
 		return false
