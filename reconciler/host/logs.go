@@ -100,6 +100,9 @@ func (r *Reconciler) redact(text string) string {
 	for _, secret := range r.opts.Secrets {
 		text = strings.ReplaceAll(text, secret, redacted)
 	}
+	if !strings.Contains(text, "://") { // what an idle host says
+		return text
+	}
 	return regexp.MustCompile(userinfo).ReplaceAllString(text, "${1}"+redacted+"@")
 }
 
