@@ -207,7 +207,7 @@ var exit100 = scenario{"a system that only a reboot brings into force", func(h *
 	h.ready("False", "RebootPending")
 	boots := h.boots()
 	h.reboot()
-	h.wait("the boot guard reboots", 120*time.Second, func() bool { return h.boots() > boots && h.state() == good+" "+good+" "+good })
+	h.wait("the boot guard reboots", 300*time.Second, func() bool { return h.boots() > boots && h.state() == good+" "+good+" "+good })
 	h.ready("False", "Quarantined")
 	release = h.publish(`_: { initInterface = "systemd 3"; inhibitors = { systemd = "/usr/lib/systemd-257"; }; }`)
 	h.eventually(release, release, release)
