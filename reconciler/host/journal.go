@@ -296,11 +296,7 @@ func (r *Reconciler) names(dir string) []string {
 
 // saveJournal replaces the journal.
 func saveJournal(stateDir string, j *journal) error {
-	data, err := json.MarshalIndent(j, "", "  ")
-	if err == nil {
-		err = statefile.Write(journalPath(stateDir), append(data, '\n'))
-	}
-	if err != nil {
+	if err := statefile.WriteJSON(journalPath(stateDir), j); err != nil {
 		return fmt.Errorf("write journal: %w", err)
 	}
 	return nil

@@ -40,12 +40,9 @@ func (r *Reconciler) savedRemote() string  { return filepath.Join(r.documentsDir
 // keep saves a document that was adopted. Where that fails the document counts
 // all the same, and is looked at and saved anew the next time.
 func (r *Reconciler) keep(path string, k *known, data []byte) {
-	bytes, err := json.MarshalIndent(saved{
+	err := statefile.WriteJSON(path, saved{
 		FormatVersion: savedVersion, Key: k.key, ETag: k.etag, Modified: k.modified, Data: string(data), Digest: codec.Digest(data),
-	}, "", "  ")
-	if err == nil {
-		err = statefile.Write(path, append(bytes, '\n'))
-	}
+	})
 	if err != nil {
 		k.etag = ""
 		r.opts.Log.Info("Could not keep a document on disk", "host", r.opts.Host, "key", k.key, "error", err.Error())

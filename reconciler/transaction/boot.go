@@ -118,9 +118,6 @@ func (t *Transaction) Staged() bool {
 	return err == nil && !ended && t.has(rebootingFile)
 }
 
-// Committing reports whether the commit had begun.
-func (t *Transaction) Committing() bool { return t.has(committingFile) }
-
 // RunBootGuard waits for the agent of a freshly booted target to confirm it. If
 // none does, it brings profile and boot default back and reboots, once.
 func (t *Transaction) RunBootGuard(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
