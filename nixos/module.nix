@@ -41,6 +41,9 @@ in
     environment.etc."npcnix/reconciler.yaml".source = format.generate "reconciler.yaml"
       ({ apiVersion = "npcnix.dev/v1alpha1"; kind = "ReconcilerConfig"; } // cfg.settings);
 
+    # StateDirectory= makes the usual one; another must be there before the unit starts.
+    systemd.tmpfiles.rules = lib.optional (stateDir != "/var/lib/npcnix") "d ${stateDir} 0700 root root -";
+
     systemd.services.npcnix-reconciler = {
       description = "Keep this host at its declared state";
       documentation = [ "https://github.com/npcnix/npcnix" ];

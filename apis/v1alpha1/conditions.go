@@ -92,6 +92,8 @@ const (
 	ReasonNixUnavailable = "NixUnavailable"
 	// ReasonDiskFull: the disk is full.
 	ReasonDiskFull = "DiskFull"
+	// ReasonStateNotWritable: the agent's state directory cannot be written, so that nothing can be remembered and nothing is begun.
+	ReasonStateNotWritable = "StateNotWritable"
 	// ReasonRootNotSupported: under --root only a toplevel that is marked for it is activated.
 	ReasonRootNotSupported = "RootNotSupported"
 	// ReasonActivationFailed: switching to the new system failed.

@@ -102,7 +102,27 @@ func (s HostSpecSpec) validate(path *field.Path, host string) field.ErrorList {
 	errs = append(errs, s.PollInterval.validate(path.Child("pollInterval"))...)
 	errs = append(errs, s.MaintenanceWindow.validate(path.Child("maintenanceWindow"))...)
 	errs = append(errs, s.RebuildPolicy.validate(path.Child("rebuildPolicy"), host)...)
-	return append(errs, s.HealthChecks.validate(path.Child("healthChecks"))...)
+	errs = append(errs, s.HealthChecks.validate(path.Child("healthChecks"))...)
+	return append(errs, s.confirmable(path.Child("healthChecks"))...)
+}
+
+// confirmable refuses health checks that no system can pass in
+// rebuildPolicy.timeouts.confirm: each would be taken back.
+func (s HostSpecSpec) confirmable(path *field.Path) field.ErrorList {
+	limit := value(s.RebuildPolicy).WithDefaults().Timeouts.Confirm.Duration
+	checks := s.HealthChecks.WithDefaults()
+	if least := checks.Settle.Duration; least >= limit {
+		return field.ErrorList{field.Invalid(path.Child("settle"), short(least), "must be shorter than rebuildPolicy.timeouts.confirm, "+short(limit))}
+	}
+	var errs field.ErrorList
+	for i, c := range checks.Checks {
+		least := checks.Settle.Duration + time.Duration(*c.SuccessThreshold-1)*c.Interval.Duration
+		if least >= limit {
+			errs = append(errs, field.Invalid(path.Child("checks").Index(i).Child("successThreshold"), *c.SuccessThreshold,
+				"takes "+short(least)+" with settle and interval, and must be done in rebuildPolicy.timeouts.confirm, "+short(limit)))
+		}
+	}
+	return errs
 }
 
 func (p *PollInterval) validate(path *field.Path) field.ErrorList {

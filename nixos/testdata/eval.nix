@@ -71,6 +71,7 @@ let
     '' + line "WantedBy" service.wantedBy;
 in
 {
+  tmpfiles = (only [ "services" "tmpfiles" ] result.systemd).tmpfiles.rules;
   config = result.environment.etc."npcnix/reconciler.yaml".source.value;
   units = builtins.listToAttrs (map
     (name: { name = "${name}.service"; value = render result.systemd.services.${name}; })

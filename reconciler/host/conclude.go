@@ -25,7 +25,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""
 	}
-	j.RebootNeeded = false
+	j.RebootNeeded, j.LeaveBoot = false, o.RebootFrom
 	var err error
 	switch o.Kind {
 	case transaction.Committed, transaction.Tested:

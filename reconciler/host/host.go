@@ -95,6 +95,7 @@ type Reconciler struct {
 
 	lock      *flock.Flock
 	journal   *journal
+	unsaved   bool // the journal could not be saved as it is
 	recovered bool
 	documents documents
 	status    statusWriter

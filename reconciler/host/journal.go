@@ -94,6 +94,9 @@ type journal struct {
 	RebootNeeded bool `json:"rebootNeeded,omitempty"`
 	// BootID is the boot of the newest phase.
 	BootID string `json:"bootID,omitempty"`
+	// LeaveBoot is a boot that the machine is to leave, as the newest
+	// transaction ended.
+	LeaveBoot string `json:"leaveBoot,omitempty"`
 	// Restarts counts the restarts of the agent in this transaction, and
 	// RestartedFor is what it was restarted for last.
 	Restarts     int    `json:"restarts,omitempty"`
@@ -302,8 +305,13 @@ func saveJournal(stateDir string, j *journal) error {
 	return nil
 }
 
-// save replaces the journal.
-func (r *Reconciler) save() error { return saveJournal(r.opts.StateDir, r.journal) }
+// save replaces the journal. Where that fails, what was to be remembered is
+// forgotten with the next look: nothing counts that a crash could lose.
+func (r *Reconciler) save() error {
+	err := saveJournal(r.opts.StateDir, r.journal)
+	r.unsaved = err != nil
+	return err
+}
 
 // find returns the toplevel that a source gave, or nil.
 func (j *journal) find(archive, attribute, nixVersion string) *built {

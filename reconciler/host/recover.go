@@ -27,7 +27,10 @@ func (r *Reconciler) recover(ctx context.Context, p *pass) (err error) {
 	case j.open() && !r.recovered:
 		err = r.closeInterrupted()
 	}
-	if err != nil || r.recovered {
+	if err != nil {
+		return err
+	}
+	if err := r.leaveBoot(ctx); err != nil || r.recovered {
 		return err
 	}
 	if err := r.noticeBoot(ctx); err != nil {
@@ -41,10 +44,11 @@ func (r *Reconciler) recover(ctx context.Context, p *pass) (err error) {
 // prepare reads the journal and the boot's id, and ends what an earlier agent
 // was building.
 func (r *Reconciler) prepare(ctx context.Context, p *pass) (err error) {
-	if r.journal == nil {
+	if r.journal == nil || r.unsaved {
 		if r.journal, err = r.loadJournal(); err != nil {
 			return errors.Join(err, r.claim(ctx, p)) // to say so
 		}
+		r.unsaved = false
 	}
 	if r.bootID == "" {
 		if r.bootID, err = r.opts.Observer.BootID(ctx); err != nil {
@@ -143,7 +147,7 @@ func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transactio
 		return r.confirmBoot(ctx, p, t)
 	case waited:
 		return r.bootedAnother(ctx, p, t)
-	case ph == phaseCommitting && booted, ph == phaseStaging:
+	case ph == phaseCommitting && booted, ph == phaseStaging, ph == phaseRollingBack && booted: // the boot loader knew of the commit
 		if err := r.enter(ph); err != nil { // of this boot now
 			return err
 		}
@@ -187,15 +191,22 @@ func (r *Reconciler) rolledBackByBoot(ctx context.Context, p *pass, t *transacti
 	if p.machine.Booted != t.Plan.Recorded.Running {
 		message += fmt.Sprintf(" %s, which ran before and was not the boot default, is gone with that.", t.Plan.Recorded.Running)
 	}
-	kind := transaction.RolledBack
-	if t.Runs(r.opts.Observer, p.machine.Running) { // the commit had begun
-		kind, message = transaction.RollbackFailed, message+" Profile and boot default are brought back; reboot the host into them."
-	}
-	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, kind, problem, message)
+	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, message)
 	if err != nil {
 		return err
 	}
 	return r.conclude(ctx, p, t, o)
+}
+
+// leaveBoot asks for the reboot that a transaction ended with, until it is made.
+func (r *Reconciler) leaveBoot(ctx context.Context) error {
+	if due := r.journal.LeaveBoot; due == "" || due != r.bootID {
+		return nil
+	}
+	if err := r.opts.Power.Reboot(ctx, "npcnix: the new system did not prove itself; rebooting into the earlier one"); err != nil {
+		return fmt.Errorf("reboot into the earlier system: %w", err)
+	}
+	return nil
 }
 
 // noticeBoot remembers when the host booted something else than the system
@@ -257,7 +268,7 @@ func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
 	switch _, ended, err := t.Outcome(); {
 	case ended || err != nil:
 		return err
-	case t.Plan.Recorded.BootID != r.bootID || t.Staged():
+	case t.Plan.Recorded.BootID != r.bootID || t.Staged() || t.Plan.Mend: // no guard was armed for it, or none is left
 		_, err = t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
 		return err
 	}

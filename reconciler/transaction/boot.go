@@ -27,7 +27,7 @@ func (t *Transaction) Stage(ctx context.Context, m Machine, now func() time.Time
 			return Outcome{}, fmt.Errorf("observe machine: %w", err)
 		}
 		if machine.Profile != t.Plan.Recorded.Profile && machine.Profile != t.Plan.Target {
-			return l.superseded(machine)
+			return l.superseded(ctx, machine)
 		}
 		if err := l.mark(committingFile); err != nil {
 			return Outcome{}, err
@@ -48,7 +48,7 @@ func (l *locked) unstage(ctx context.Context, problem Problem) (Outcome, error) 
 	if uncertain != "" {
 		message = "Nothing was activated. " + uncertain
 	}
-	return l.end(Failed, problem, message, uncertain != "")
+	return l.end(ctx, Outcome{Kind: Failed, Problem: problem, Message: message, BootDefaultUncertain: uncertain != ""})
 }
 
 // restore brings profile and boot default back without activating anything;
@@ -58,7 +58,7 @@ func (l *locked) restore(ctx context.Context) (uncertain string) {
 	if back.Profile == "" {
 		return "There is no earlier profile to go back to."
 	}
-	if err := l.m.SetProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
+	if err := l.setProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
 		return "The profile could not be brought back: " + err.Error()
 	}
 	if p := l.installBoot(ctx, back.Profile, "boot-back"); p != nil {
@@ -75,19 +75,19 @@ func (t *Transaction) Booted(ctx context.Context, m Machine, now func() time.Tim
 			return Outcome{}, fmt.Errorf("observe machine: %w", err)
 		}
 		if !t.Runs(m, machine.Running) || machine.Profile != t.Plan.Target {
-			return l.superseded(machine)
+			return l.superseded(ctx, machine)
 		}
 		if err := l.mark(committedFile); err != nil {
 			return Outcome{}, err
 		}
-		return l.end(Committed, Problem{}, "The system was booted and is confirmed.", false)
+		return l.end(ctx, Outcome{Kind: Committed, Message: "The system was booted and is confirmed."})
 	})
 }
 
 // Abandon ends a transaction that changed nothing, or whose change is another's
 // now. One that has ended stays as it is.
 func (t *Transaction) Abandon(ctx context.Context, m Machine, now func() time.Time, kind Kind, p Problem, message string) (Outcome, error) {
-	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) { return l.end(kind, p, message, false) })
+	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) { return l.end(ctx, Outcome{Kind: kind, Problem: p, Message: message}) })
 }
 
 // Undo brings profile and boot default back after a reboot into another system
@@ -101,14 +101,14 @@ func (t *Transaction) Undo(ctx context.Context, m Machine, now func() time.Time,
 		uncertain := ""
 		switch {
 		case l.has(committingFile) && !l.known(machine.Profile):
-			return l.superseded(machine)
+			return l.superseded(ctx, machine)
 		case l.has(committingFile):
 			uncertain = l.restore(ctx)
 		}
 		if uncertain != "" {
 			message += " " + uncertain
 		}
-		return l.end(kind, p, message, uncertain != "")
+		return l.end(ctx, Outcome{Kind: kind, Problem: p, Message: message, BootDefaultUncertain: uncertain != ""})
 	})
 }
 
@@ -121,6 +121,9 @@ func (t *Transaction) Staged() bool {
 // RunBootGuard waits for the agent of a freshly booted target to confirm it. If
 // none does, it brings profile and boot default back and reboots, once.
 func (t *Transaction) RunBootGuard(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
+	if o, ended, err := t.Outcome(); ended || err != nil {
+		return o, errors.Join(err, o.reboot(ctx, m))
+	}
 	bootID, err := m.BootID(ctx)
 	if err != nil {
 		return Outcome{}, err
@@ -135,40 +138,44 @@ func (t *Transaction) RunBootGuard(ctx context.Context, m Machine, now func() ti
 	if err := t.awaitOutcome(ctx, t.Plan.HealthChecks.Settle.Duration+t.Plan.ConfirmLimit+Slack); err != nil {
 		return Outcome{}, err
 	}
-	reboot := false
-	o, err := t.under(ctx, m, now, Guard, func(l *locked) (o Outcome, err error) {
-		o, reboot, err = l.takeBootBack(ctx)
+	o, err := t.under(ctx, m, now, Guard, func(l *locked) (Outcome, error) { return l.takeBootBack(ctx, bootID) })
+	if err != nil {
 		return o, err
-	})
-	if err == nil && reboot {
-		err = m.Reboot(ctx, "npcnix: the booted system was not confirmed; rebooting into the earlier one")
 	}
-	return o, err
+	return o, o.reboot(ctx, m)
 }
 
 // takeBootBack brings profile and boot default back, unless somebody else took
-// over, or the policy is to keep the new system. reboot says that the host is
-// to boot them.
-func (l *locked) takeBootBack(ctx context.Context) (o Outcome, reboot bool, err error) {
+// over, or the policy is to keep the new system. The host is to leave this boot
+// for them.
+func (l *locked) takeBootBack(ctx context.Context, bootID string) (Outcome, error) {
 	machine, err := l.m.Observe(ctx, l.Plan.Target)
 	if err != nil {
-		return Outcome{}, false, fmt.Errorf("observe machine: %w", err)
+		return Outcome{}, fmt.Errorf("observe machine: %w", err)
 	}
 	problem := l.problem()
 	switch {
 	case !l.Runs(l.m, machine.Running) || !l.known(machine.Profile):
-		o, err = l.superseded(machine)
-		return o, false, err
+		return l.superseded(ctx, machine)
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep:
-		o, err = l.end(Kept, problem, "The booted system is kept, as rollback.onFailure says.", false)
-		return o, false, err
+		return l.end(ctx, Outcome{Kind: Kept, Problem: problem, Message: "The booted system is kept, as rollback.onFailure says."})
 	}
 	if uncertain := l.restore(ctx); uncertain != "" { // a reboot could start the same again
-		o, err = l.end(RollbackFailed, problem, uncertain, true)
-		return o, false, err
+		return l.end(ctx, Outcome{Kind: RollbackFailed, Problem: problem, Message: uncertain, BootDefaultUncertain: true})
 	}
-	o, err = l.end(RolledBack, problem, "The host reboots into "+l.Plan.Recorded.Profile+".", false)
-	return o, true, err
+	return l.end(ctx, Outcome{Kind: RolledBack, Problem: problem, Message: "The host reboots into " + l.Plan.Recorded.Profile + ".", RebootFrom: bootID})
+}
+
+// reboot asks for the reboot that an outcome wants, unless it was made.
+func (o Outcome) reboot(ctx context.Context, m Machine) error {
+	if o.RebootFrom == "" {
+		return nil
+	}
+	bootID, err := m.BootID(ctx)
+	if err != nil || bootID != o.RebootFrom {
+		return err
+	}
+	return m.Reboot(ctx, "npcnix: the new system did not prove itself; rebooting into the earlier one")
 }
 
 // known reports whether a profile is what the transaction found, or made.

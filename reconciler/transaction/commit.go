@@ -52,10 +52,10 @@ func (t *Transaction) Commit(ctx context.Context, m Machine, now func() time.Tim
 		}
 		begun := t.has(committingFile)
 		if !t.Runs(m, machine.Running) || (!begun && machine.Profile != t.Plan.Recorded.Profile && machine.Profile != t.Plan.Target) {
-			return l.superseded(machine)
+			return l.superseded(ctx, machine)
 		}
 		if t.Plan.Mode == v1alpha1.ModeTest {
-			return l.end(Tested, Problem{}, "The system runs and is confirmed; by its policy it is not made permanent.", false)
+			return l.end(ctx, Outcome{Kind: Tested, Message: "The system runs and is confirmed; by its policy it is not made permanent."})
 		}
 		return l.commit(ctx)
 	})
@@ -78,7 +78,7 @@ func (l *locked) commit(ctx context.Context) (Outcome, error) {
 	if err := l.mark(committedFile); err != nil {
 		return Outcome{}, err
 	}
-	return l.end(Committed, Problem{}, "The system runs, is the profile's and the boot default.", false)
+	return l.end(ctx, Outcome{Kind: Committed, Message: "The system runs, is the profile's and the boot default."})
 }
 
 // makePermanent sets the profile and then runs stc boot: boot loader installers
@@ -92,7 +92,7 @@ func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
 	if err == nil && machine.Profile == toplevel {
 		return l.installBoot(ctx, toplevel, "boot")
 	}
-	if err := l.setProfile(ctx, toplevel); err != nil {
+	if err := l.setProfile(ctx, toplevel, 0); err != nil {
 		return &Problem{Reason: v1alpha1.ReasonProfileFailed, Message: "The system could not be made the profile's: " + err.Error(), Transient: true}
 	}
 	return l.installBoot(ctx, toplevel, "boot")
@@ -100,9 +100,9 @@ func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
 
 // setProfile tries a few times: a locked database is no reason to take a
 // confirmed system back.
-func (l *locked) setProfile(ctx context.Context, toplevel string) (err error) {
+func (l *locked) setProfile(ctx context.Context, toplevel string, generation int64) (err error) {
 	for range maxRuns {
-		if err = l.m.SetProfile(ctx, toplevel, 0); err == nil {
+		if err = l.m.SetProfile(ctx, toplevel, generation); err == nil {
 			return nil
 		}
 		select {
@@ -144,10 +144,10 @@ func (l *locked) boot(ctx context.Context, what, toplevel string) (result nixos.
 	for n := 1; n <= maxRuns; n++ {
 		result, err = l.runOnce(ctx, fmt.Sprintf("%s-%d", what, n), toplevel, nixos.ActionBoot)
 		held := result.Exited && result.ExitCode == exitLockHeld
-		if err != nil || (result.Exited && !held) {
-			return result, err
+		if err == nil && result.Exited && !held {
+			return result, nil
 		}
-		if held {
+		if err != nil || held {
 			select {
 			case <-ctx.Done():
 				return result, context.Cause(ctx) //nolint:wrapcheck // the caller's own
@@ -164,14 +164,30 @@ func (l *locked) runOnce(ctx context.Context, what, toplevel string, action nixo
 	if err != nil && !errors.Is(err, nixos.ErrRunExists) {
 		return nixos.Result{}, err
 	}
-	return l.m.Await(ctx, id)
+	return l.await(ctx, id)
+}
+
+// await tries a few times: a run that goes on unseen is worse than one that is
+// waited for again.
+func (l *locked) await(ctx context.Context, id string) (result nixos.Result, err error) {
+	for range maxRuns {
+		if result, err = l.m.Await(ctx, id); err == nil {
+			return result, nil
+		}
+		select {
+		case <-ctx.Done():
+			return result, err
+		case <-time.After(rollbackPause):
+		}
+	}
+	return result, err
 }
 
 // superseded leaves everything to the person who took over.
-func (l *locked) superseded(machine nixos.Machine) (Outcome, error) {
-	return l.end(Superseded, Problem{Reason: v1alpha1.ReasonSuperseded},
-		fmt.Sprintf("Somebody else changed the host meanwhile: it runs %s, its profile is %s. Nothing was changed by the transaction since.",
-			orNone(machine.Running), orNone(machine.Profile)), false)
+func (l *locked) superseded(ctx context.Context, machine nixos.Machine) (Outcome, error) {
+	message := fmt.Sprintf("Somebody else changed the host meanwhile: it runs %s, its profile is %s. Nothing was changed by the transaction since.",
+		orNone(machine.Running), orNone(machine.Profile))
+	return l.end(ctx, Outcome{Kind: Superseded, Problem: Problem{Reason: v1alpha1.ReasonSuperseded}, Message: message})
 }
 
 func orNone(path string) string {

@@ -24,7 +24,7 @@ const (
 // RunGuard ends the transaction: it finishes a commit that has begun, and
 // takes back what was not confirmed. One that has ended stays as it is.
 func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
-	return t.under(ctx, m, now, Guard, func(l *locked) (Outcome, error) {
+	o, err := t.under(ctx, m, now, Guard, func(l *locked) (Outcome, error) {
 		if _, blamed := t.Blamed(); t.Plan.AgentRemoved && !blamed {
 			return l.confirm(ctx)
 		}
@@ -33,6 +33,10 @@ func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.T
 		}
 		return l.settle(ctx)
 	})
+	if err != nil {
+		return o, err
+	}
+	return o, o.reboot(ctx, m)
 }
 
 // settle decides what becomes of a transaction whose switch has ended.
@@ -47,18 +51,18 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("observe machine: %w", err)
 	}
 	if l.taken(machine) {
-		return l.superseded(machine)
+		return l.superseded(ctx, machine)
 	}
 	problem := l.problem()
 	switch {
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):
-		return l.end(Kept, problem, "The new system is kept, as rollback.onFailure says; it is neither the profile's nor the boot default.", false)
+		return l.end(ctx, Outcome{Kind: Kept, Problem: problem, Message: "The new system is kept, as rollback.onFailure says; it is neither the profile's nor the boot default."})
 	case !l.canGoBack():
 		message := "There is no earlier system to go back to; profile and boot default are as before."
 		if l.has(committingFile) {
 			message = "There is no earlier system to go back to."
 		}
-		return l.end(Failed, problem, message, false)
+		return l.end(ctx, Outcome{Kind: Failed, Problem: problem, Message: message})
 	default:
 		return l.rollBack(ctx, problem)
 	}
@@ -79,10 +83,14 @@ func (l *locked) taken(machine nixos.Machine) bool {
 	return !mine || (committed && !l.has(committingFile))
 }
 
-// problem is what Blame said, or that nobody confirmed.
+// problem is what Blame said, or that nobody confirmed: which is not the
+// target's fault where no agent could have remembered that it did.
 func (l *locked) problem() Problem {
 	if p, blamed := l.Blamed(); blamed {
 		return p
+	}
+	if err := l.mark(guardedFile); err != nil {
+		return Problem{Reason: v1alpha1.ReasonStateNotWritable, Message: "No agent could confirm the new system, as its state cannot be written: " + err.Error(), Transient: true}
 	}
 	return Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the new system in time."}
 }
@@ -95,7 +103,7 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 	begun := l.has(committingFile)
 	uncertain := ""
 	if begun && back.Profile != "" {
-		if err := l.m.SetProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
+		if err := l.setProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
 			uncertain = "The profile could not be brought back: " + err.Error()
 		}
 	}
@@ -108,7 +116,7 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 		}
 	}
 	message := strings.TrimSpace(fmt.Sprintf("%s runs again. %s", back.Running, uncertain))
-	return l.end(RolledBack, problem, message, uncertain != "")
+	return l.end(ctx, Outcome{Kind: RolledBack, Problem: problem, Message: message, BootDefaultUncertain: uncertain != ""})
 }
 
 // reactivate runs the recorded system's stc until that system runs, or the
@@ -155,21 +163,20 @@ func (l *locked) reactivateOnce(ctx context.Context, n int) (how string) {
 func (l *locked) rollbackFailed(ctx context.Context, problem Problem, how, uncertain string) (Outcome, error) {
 	message := fmt.Sprintf("%s could not be activated again within %s: %s. By hand: %s/bin/switch-to-configuration test",
 		l.Plan.Recorded.Running, l.Plan.ActivateLimit, how, l.Plan.Recorded.Running)
-	reboot := l.Plan.Rollback.LastResort == v1alpha1.LastResortReboot && !l.has(committingFile) && !l.has(lastResortFile)
-	if reboot {
+	o := Outcome{Kind: RollbackFailed, Problem: problem, BootDefaultUncertain: l.has(committingFile)}
+	if l.Plan.Rollback.LastResort == v1alpha1.LastResortReboot && !l.has(committingFile) && !l.has(lastResortFile) {
 		message += ". The host reboots, as rollback.lastResort says."
-		if err := l.mark(lastResortFile); err != nil {
+		bootID, err := l.m.BootID(ctx)
+		if err := errors.Join(err, l.mark(lastResortFile)); err != nil {
 			return Outcome{}, err
 		}
+		o.RebootFrom = bootID
 	}
 	if uncertain != "" {
 		message += ". " + uncertain
 	}
-	o, err := l.end(RollbackFailed, problem, message, l.has(committingFile))
-	if err == nil && reboot {
-		err = l.m.Reboot(ctx, "npcnix: the new system does not work, and the old one cannot be activated; rebooting into the boot default")
-	}
-	return o, err
+	o.Message = message
+	return l.end(ctx, o)
 }
 
 // confirm does the agent's part where the target has no agent: the health
@@ -207,10 +214,10 @@ func (l *locked) commitOrSettle(ctx context.Context) (Outcome, error) {
 		return Outcome{}, fmt.Errorf("observe machine: %w", err)
 	}
 	if !l.Runs(l.m, machine.Running) {
-		return l.superseded(machine)
+		return l.superseded(ctx, machine)
 	}
 	if l.Plan.Mode == v1alpha1.ModeTest {
-		return l.end(Tested, Problem{}, "The system runs and its health checks succeed.", false)
+		return l.end(ctx, Outcome{Kind: Tested, Message: "The system runs and its health checks succeed."})
 	}
 	if err := l.mark(committingFile); err != nil {
 		return Outcome{}, err

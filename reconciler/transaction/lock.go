@@ -12,8 +12,12 @@ import (
 	"github.com/npcnix/npcnix/reconciler/statefile"
 )
 
-// lockRetry is how often a held lock is tried again.
-const lockRetry = 100 * time.Millisecond
+const (
+	// lockRetry is how often a held lock is tried again.
+	lockRetry = 100 * time.Millisecond
+	// outcomeRetry is how often a guard tries to write an outcome.
+	outcomeRetry = 5 * time.Second
+)
 
 // Who acts on a transaction.
 const (
@@ -43,18 +47,27 @@ func (t *Transaction) under(ctx context.Context, m Machine, now func() time.Time
 	}
 	l := &locked{Transaction: t, m: m, now: now, by: by}
 	if t.has(committedFile) { // it was killed before it said so
-		return l.end(Committed, Problem{}, "The system was committed.", false)
+		return l.end(ctx, Outcome{Kind: Committed, Message: "The system was committed."})
 	}
 	return f(l)
 }
 
 // end writes the outcome.
-func (l *locked) end(kind Kind, p Problem, message string, uncertain bool) (Outcome, error) {
-	o := Outcome{
-		FormatVersion: planVersion, Kind: kind, At: l.now(), By: l.by, Problem: p, Message: message, BootDefaultUncertain: uncertain,
+func (l *locked) end(ctx context.Context, o Outcome) (Outcome, error) {
+	o.FormatVersion, o.At, o.By = planVersion, l.now(), l.by
+	for {
+		err := statefile.WriteJSON(filepath.Join(l.dir, outcomeFile), o)
+		if err == nil {
+			return o, nil
+		}
+		err = fmt.Errorf("write outcome: %w", err)
+		if l.by == Agent { // which looks again
+			return Outcome{}, err
+		}
+		select { // what the guard found is told once the disk has room
+		case <-ctx.Done():
+			return Outcome{}, err
+		case <-time.After(outcomeRetry):
+		}
 	}
-	if err := statefile.WriteJSON(filepath.Join(l.dir, outcomeFile), o); err != nil {
-		return Outcome{}, fmt.Errorf("write outcome: %w", err)
-	}
-	return o, nil
 }

@@ -80,6 +80,7 @@ const (
 	committedFile  = "committed"
 	rebootingFile  = "rebooting"
 	lastResortFile = "last-resort"
+	guardedFile    = "guarded"
 )
 
 // Transaction is a transaction on disk.
@@ -198,6 +199,9 @@ type Outcome struct {
 	// BootDefaultUncertain says that the recorded boot default could not be
 	// brought back for sure.
 	BootDefaultUncertain bool `json:"bootDefaultUncertain,omitempty"`
+	// RebootFrom is the boot that the machine is to leave by a reboot, which
+	// whoever finds this asks for again.
+	RebootFrom string `json:"rebootFrom,omitempty"`
 }
 
 // Outcome returns how the transaction ended. ok is false while it is open.
