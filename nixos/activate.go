@@ -60,6 +60,14 @@ func (r Result) Switched() bool {
 	return r.Exited && (r.ExitCode == ExitDone || r.ExitCode == ExitUnitsFailed)
 }
 
+// Untouched reports whether stc certainly changed nothing: it never started, or
+// it refused and said something else than that it begins. One that was cut off,
+// or whose words are lost, may have begun.
+func (r Result) Untouched() bool {
+	refused := r.Exited && !r.Switched() && !r.Touched && r.Output != ""
+	return refused || r.How == NeverStarted
+}
+
 // The exit codes of stc that mean something. Any other says nothing of what happened.
 const (
 	// ExitDone: everything was done.

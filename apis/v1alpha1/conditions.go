@@ -138,6 +138,8 @@ const (
 	ReasonNoSwitch = "NoSwitch"
 	// ReasonRebootPending: the system is the boot default and comes into force with a reboot.
 	ReasonRebootPending = "RebootPending"
+	// ReasonRebooting: the host was told to reboot.
+	ReasonRebooting = "Rebooting"
 	// ReasonTested: the desired system runs and is confirmed; the policy's mode makes it not permanent.
 	ReasonTested = "Tested"
 	// ReasonBuiltOnly: the policy's mode activates nothing.

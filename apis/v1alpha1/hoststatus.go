@@ -106,7 +106,8 @@ const (
 	// OutcomeStaged says that the system is the profile's and the boot default,
 	// and waits for a reboot.
 	OutcomeStaged Outcome = "Staged"
-	// OutcomeBuilt says that the policy activates nothing.
+	// OutcomeBuilt says that the system is built, and that the policy activates
+	// nothing, or something holds it back.
 	OutcomeBuilt Outcome = "Built"
 	// OutcomeRolledBack says that the earlier system was brought back.
 	OutcomeRolledBack Outcome = "RolledBack"
@@ -140,6 +141,9 @@ type Attempt struct {
 	NewlyFailedUnits []string    `json:"newlyFailedUnits,omitempty"`
 	Changes          []string    `json:"changes,omitempty"`
 	Log              *AttemptLog `json:"log,omitempty"`
+	// BootDefaultUncertain says that the earlier boot default could not be
+	// brought back for sure: look at it before the host is rebooted.
+	BootDefaultUncertain bool `json:"bootDefaultUncertain,omitempty"`
 }
 
 // InForce reports whether the attempt brought its target into force.

@@ -17,6 +17,7 @@ import (
 	"github.com/npcnix/npcnix/config"
 	"github.com/npcnix/npcnix/nixos/local"
 	"github.com/npcnix/npcnix/nixos/systemd"
+	"github.com/npcnix/npcnix/reconciler/redact"
 	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 )
@@ -38,7 +39,7 @@ func guard(ctx context.Context, args []string, w world) int {
 	if err := f.Parse(args); err != nil || f.NArg() != 1 {
 		return exitcode.BadUsage
 	}
-	log := newLog(config.Log{Format: "console"}, w.stderr).WithValues("guard", filepath.Base(f.Arg(0)))
+	log := newLog(config.Log{Format: "console"}, w.stderr, redact.New(secrets(os.Environ())...)).WithValues("guard", filepath.Base(f.Arg(0)))
 	if *after > 0 && !sleep(ctx, *after) {
 		return exitcode.OK
 	}

@@ -9,10 +9,12 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/npcnix/npcnix/config"
+	"github.com/npcnix/npcnix/reconciler/redact"
 )
 
 // newLog returns a logger of one line a message: JSON for machines, or columns.
-func newLog(c config.Log, w io.Writer) logr.Logger {
+// What programs printed stands in some; secrets are left out.
+func newLog(c config.Log, w io.Writer, secrets *redact.Redactor) logr.Logger {
 	encoding := zap.NewProductionEncoderConfig()
 	encoding.EncodeTime = zapcore.RFC3339TimeEncoder
 	encoder := zapcore.NewJSONEncoder(encoding)
@@ -23,5 +25,5 @@ func newLog(c config.Log, w io.Writer) logr.Logger {
 	if c.Level == "debug" {
 		level = zap.DebugLevel
 	}
-	return zapr.NewLogger(zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w), level)))
+	return zapr.NewLogger(zap.New(zapcore.NewCore(encoder, zapcore.AddSync(secrets.Writer(w)), level)))
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/npcnix/npcnix/nixos/systemd"
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/reconciler/redact"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
 )
@@ -104,8 +105,9 @@ func run(ctx context.Context, args []string, w world) int {
 	if err != nil {
 		return complain(exitcode.BadUsage, err)
 	}
-	log := newLog(c.Log, w.stderr)
-	r, code, err := w.build(ctx, o.root, c, log)
+	hidden := redact.New(secrets(os.Environ())...)
+	log := newLog(c.Log, w.stderr, hidden)
+	r, code, err := w.build(ctx, o.root, c, hidden, log)
 	if err != nil {
 		return complain(code, err)
 	}
@@ -147,7 +149,7 @@ func once(ctx context.Context, r *host.Reconciler, name string, log logr.Logger)
 }
 
 // build wires the reconciler to this machine and its store.
-func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfig, log logr.Logger) (*host.Reconciler, int, error) {
+func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfig, hidden *redact.Redactor, log logr.Logger) (*host.Reconciler, int, error) {
 	opened, err := storeurl.Open(ctx, c.Store)
 	if err != nil {
 		return nil, exitcode.BadUsage, fmt.Errorf("open store: %w", err)
@@ -179,7 +181,7 @@ func (w world) build(ctx context.Context, root string, c *config.ReconcilerConfi
 	}
 	r, err := host.New(ctx, host.Options{
 		Host: c.Host, Store: opened, Observer: machine, Builder: machine, Activator: machine,
-		Guard: machine, Power: machine, Service: machine, Prober: machine, Checks: c.HealthChecks.Commands, RemoteChecks: c.HealthChecks.AllowRemote, Rand: mathrand.Float64, Secrets: secrets(os.Environ()),
+		Guard: machine, Power: machine, Service: machine, Prober: machine, Checks: c.HealthChecks.Commands, RemoteChecks: c.HealthChecks.AllowRemote, Rand: mathrand.Float64, Redact: hidden,
 		Fresh:    func(ctx context.Context) (store.Store, error) { return storeurl.Open(ctx, c.Store) },
 		StateDir: c.StateDir, MachineIDFile: filepath.Join(root, "etc/machine-id"), Limits: limits,
 		Version: version.String(), Now: w.now, NewID: w.newID, Log: log,

@@ -1,9 +1,11 @@
 package local
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -72,15 +74,46 @@ func (m *Machine) activationEnv() []string {
 // Await waits for a run, whoever started it.
 func (m *Machine) Await(ctx context.Context, id string) (nixos.Result, error) {
 	result, err := m.awaitJob(ctx, m.runDir(id), runUnit(id))
-	output := plain(string(m.Output(id, maxOutput)))
 	return nixos.Result{
-		Exited: result.Exited, ExitCode: result.ExitCode, How: result.How, Output: output, Touched: touched(output), Lost: result.Lost,
+		Exited: result.Exited, ExitCode: result.ExitCode, How: result.How, Output: plain(string(m.Output(id, maxOutput))),
+		Touched: touched(filepath.Join(m.placed(m.runDir(id)), "output")), Lost: result.Lost,
 	}, err
 }
 
-// touched reports whether stc printed that it stops units or activates.
-func touched(output string) bool {
-	return strings.Contains(output, "stopping the following units") || strings.Contains(output, "activating the configuration")
+// touched reports whether stc printed anywhere that it stops units or
+// activates. Output that is there and cannot be read may say so.
+func touched(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer func() { _ = f.Close() }() // only read
+	found, err := says(f, "stopping the following units", "activating the configuration")
+	return found || err != nil
+}
+
+// says reports whether one of the words stands in what r reads, however long
+// its lines are.
+func says(r io.Reader, words ...string) (bool, error) {
+	const longest = 64 // of the words, in bytes
+	window := make([]byte, 0, 2*maxOutput)
+	for {
+		n, err := r.Read(window[len(window):cap(window)])
+		window = window[:len(window)+n]
+		for _, word := range words {
+			if bytes.Contains(window, []byte(word)) {
+				return true, nil
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return false, nil
+		case err != nil:
+			return false, fmt.Errorf("read what the switch printed: %w", err)
+		case len(window) == cap(window):
+			window = append(window[:0], window[len(window)-longest:]...)
+		}
+	}
 }
 
 // Stop stops a run with everything that it started.

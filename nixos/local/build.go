@@ -22,7 +22,8 @@ func (m *Machine) Build(ctx context.Context, req nixos.BuildRequest) (string, er
 	}
 	installable := `path:.#nixosConfigurations."` + req.Attribute + `".config.system.build.toplevel`
 	result, err := m.nixIn(ctx, buildUnits, req.Dir, req.Limit, "nix", experimental("build", "--json", "--out-link", req.OutLink,
-		"--no-update-lock-file", "--option", "accept-flake-config", "false", installable)...)
+		"--no-update-lock-file", "--option", "accept-flake-config", "false",
+		"--option", "narinfo-cache-negative-ttl", "0", installable)...) // else a path that a cache has since stays "missing" for an hour
 	if req.Log != "" && len(result.Stderr) > 0 { // for people; the build counts without it
 		_ = os.MkdirAll(filepath.Dir(req.Log), 0o700)
 		_ = os.WriteFile(req.Log, result.Stderr, 0o600)

@@ -50,6 +50,8 @@ type job struct {
 	Env           []string      `json:"env"`
 	Dir           string        `json:"dir"`
 	Limit         time.Duration `json:"limit"`
+	// Spare takes the result where the job's directory has no room for it.
+	Spare string `json:"spare"`
 	// Apart keeps what it prints on standard error apart from its output.
 	Apart bool `json:"apart,omitempty"`
 }
@@ -71,7 +73,7 @@ var errJobExists = errors.New("there is such a job already")
 // startJob starts a job in a unit of its own or, without systemd, under a
 // process in a session of its own.
 func (m *Machine) startJob(ctx context.Context, dir, unit, description string, j job) error {
-	j.FormatVersion = jobVersion
+	j.FormatVersion, j.Spare = jobVersion, m.spareResult(dir)
 	err := makeJob(dir, j)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		dir = m.spareDir(dir)
@@ -121,6 +123,11 @@ func (m *Machine) spareDir(dir string) string {
 	return filepath.Join(m.path("run/npcnix-jobs"), filepath.Base(dir))
 }
 
+// spareResult is where the result of a job is for which there was no room.
+func (m *Machine) spareResult(dir string) string {
+	return filepath.Join(m.path("run/npcnix-jobs"), "result-"+filepath.Base(dir))
+}
+
 // placed is where a job is.
 func (m *Machine) placed(dir string) string {
 	if _, err := os.Stat(m.spareDir(dir)); err == nil {
@@ -144,6 +151,9 @@ func (m *Machine) awaitJob(ctx context.Context, dir, unit string) (ended, error)
 	}
 	var result ended
 	known, err := kept(dir, "result", &result)
+	if err == nil && !known {
+		known, err = kept(m.spareResult(dir), "result", &result)
+	}
 	switch {
 	case err != nil:
 		return ended{}, err
@@ -269,7 +279,20 @@ func endedJob(dir string, getenv func(string) string) error {
 	default:
 		result.How = "it was ended by signal " + getenv("EXIT_STATUS")
 	}
-	return keep(dir, "result", result)
+	return keepResult(dir, result)
+}
+
+// keepResult writes how a job ended, elsewhere if its directory has no room.
+func keepResult(dir string, result ended) error {
+	err := keep(dir, "result", result)
+	var j job
+	if known, jobErr := kept(dir, "job", &j); err == nil || jobErr != nil || !known || j.Spare == "" {
+		return err
+	}
+	if spareErr := os.MkdirAll(j.Spare, 0o700); spareErr != nil {
+		return errors.Join(err, spareErr)
+	}
+	return keep(j.Spare, "result", result)
 }
 
 // superviseJob runs the job as its child and writes how it ended.
@@ -289,7 +312,7 @@ func superviseJob(ctx context.Context, dir string) error {
 	})
 	if err != nil {
 		result.How = "it could not be started: " + err.Error()
-		return keep(dir, "result", result)
+		return keepResult(dir, result)
 	}
 	got, err := process.Wait(ctx)
 	switch {
@@ -302,7 +325,7 @@ func superviseJob(ctx context.Context, dir string) error {
 	default:
 		result.Exited, result.ExitCode = true, got.ExitCode
 	}
-	return keep(dir, "result", result)
+	return keepResult(dir, result)
 }
 
 // keep writes a file of a job.

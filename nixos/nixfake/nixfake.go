@@ -39,6 +39,8 @@ type Machine struct {
 	OnRestart, OnReboot func()
 	// OnProbe, if set, answers http, tcp and exec checks.
 	OnProbe func(what string) error
+	// OnUnits, if set, changes what Units returns.
+	OnUnits func(units nixos.Units) nixos.Units
 	// Rooted makes the machine refuse toplevels whose flake has no word npcnix-root.
 	Rooted bool
 	// Unmanaged is a machine without a service manager.
@@ -179,6 +181,9 @@ func (m *Machine) Units(ctx context.Context) (nixos.Units, error) {
 	units := nixos.Units{{Name: "sshd.service"}}
 	if name, fails := m.word(m.state.Running, "fails:"); fails {
 		units = append(units, nixos.Unit{Name: name, Failed: true})
+	}
+	if m.OnUnits != nil {
+		units = m.OnUnits(units)
 	}
 	return units, ctx.Err() //nolint:wrapcheck // the caller's own
 }

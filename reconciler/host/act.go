@@ -43,8 +43,27 @@ func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 		if err := r.act(ctx, p); err != nil {
 			return err
 		}
+		if err := r.observeAgain(ctx, p); err != nil {
+			return err
+		}
 	}
 	return fmt.Errorf("no end after %d acts; last: %s", maxActs, p.decision.Message)
+}
+
+// observeAgain looks at the documents after an act, which may have taken hours:
+// what comes next is decided by what is declared then.
+func (r *Reconciler) observeAgain(ctx context.Context, p *pass) error {
+	for _, s := range r.steps() {
+		if !s.document {
+			continue
+		}
+		if err := s.run(ctx, p); err != nil && ctx.Err() == nil {
+			r.opts.Log.Info("Could not look at the documents again", "host", r.opts.Host, "step", s.name, "error", err.Error())
+			p.storeFailed, p.storeProblem = true, storeProblem(s.name, err)
+			return nil
+		}
+	}
+	return nil
 }
 
 func (r *Reconciler) act(ctx context.Context, p *pass) error {

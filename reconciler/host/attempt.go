@@ -23,7 +23,7 @@ func (r *Reconciler) newTarget() {
 func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 	j := r.journal
 	if !p.decision.Ready {
-		return nil
+		return r.closeHeld(p)
 	}
 	inForce := in.Machine.Runs(in.Desired) && in.Machine.Profile == in.Desired && in.Unproven != in.Desired
 	if j.Tries.Failure == nil && !j.open() && (!inForce || j.Committed == in.Desired) {
@@ -36,6 +36,16 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 	if inForce {
 		j.Committed = in.Desired
 	}
+	return r.save()
+}
+
+// closeHeld ends an attempt whose system is built, and which something holds
+// back: what comes after that is another attempt.
+func (r *Reconciler) closeHeld(p *pass) error {
+	if !r.journal.open() || p.desired == nil {
+		return nil
+	}
+	r.endAttempt(phaseBuilt, v1alpha1.OutcomeBuilt, p.decision.Reason, p.decision.Message)
 	return r.save()
 }
 

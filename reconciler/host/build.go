@@ -92,7 +92,20 @@ func (r *Reconciler) download(ctx context.Context, path string, a v1alpha1.Archi
 		return fmt.Errorf("download archive: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	return archive.Fetch(ctx, r.opts.Store, f, a.Digest, a.Size, r.opts.Limits)
+	return archive.Fetch(ctx, r.opts.Store, beating{f, r.pulse}, a.Digest, a.Size, r.opts.Limits)
+}
+
+// beating tells the pulse of every piece that arrives: a slow line is no agent
+// that hangs, and one that stalls is given up by the store's driver.
+type beating struct {
+	*os.File
+
+	pulse *Pulse
+}
+
+func (b beating) Write(p []byte) (int, error) {
+	b.pulse.Begin("fetch", stepLimit)
+	return b.File.Write(p) //nolint:wrapcheck // as the file itself
 }
 
 // unpack unpacks the verified archive and compares the tree's NAR hash before
@@ -103,6 +116,7 @@ func (r *Reconciler) unpack(ctx context.Context, download, dir string, pub *v1al
 		return fmt.Errorf("unpack archive: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
+	r.pulse.Begin("unpack", stepLimit)
 	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // builders read it; its parent is root's alone
 		return fmt.Errorf("unpack archive: %w", err)
 	}

@@ -21,7 +21,7 @@ const maxInterrupted = 2
 // conclude takes a transaction's outcome into the journal.
 func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome) error {
 	j := r.journal
-	j.Attempt.NewlyFailedUnits = cut(o.Problem.Units)
+	j.Attempt.NewlyFailedUnits, j.Attempt.BootDefaultUncertain = cut(o.Problem.Units), o.BootDefaultUncertain
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""
 	}
@@ -55,8 +55,11 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 // go back to.
 func (r *Reconciler) failedOutcome(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome) error {
 	class := plan.ActivationClass
-	if o.Problem.Transient {
+	switch {
+	case o.Problem.Transient:
 		class = plan.Transient
+	case o.Problem.Reason == v1alpha1.ReasonRebootRequired:
+		class = plan.Permanent
 	}
 	if machine, err := r.opts.Observer.Observe(ctx, t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend {
 		r.journal.Unproven = t.Plan.Target
@@ -169,7 +172,7 @@ func (r *Reconciler) cutOff(ctx context.Context, p *pass, t *transaction.Transac
 	j := r.journal
 	message := fmt.Sprintf("The host rebooted in phase %s of this attempt, into %s.", j.Phase, orNone(p.machine.Booted))
 	problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: message}
-	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
+	o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
 	if err != nil {
 		return err
 	}

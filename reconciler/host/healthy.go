@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/health"
 )
 
@@ -21,6 +22,14 @@ func (r *Reconciler) healthy() {
 	if a := r.documents.accepted; a != nil {
 		r.checked.policy = a.policyDigest
 	}
+}
+
+// longest is the greatest timeout of the checks, which run at a time.
+func longest(checks v1alpha1.HealthChecks) (limit time.Duration) {
+	for _, c := range checks.Checks {
+		limit = max(limit, c.Timeout.Duration)
+	}
+	return limit
 }
 
 // checkHealth runs the health checks of the desired system, which runs, once
@@ -42,7 +51,7 @@ func (r *Reconciler) checkHealth(ctx context.Context, toplevel string) (problem 
 		}
 	}
 	checks := accepted.spec.HealthChecks.WithDefaults()
-	r.pulse.Begin("check health", stepLimit)
+	r.pulse.Begin("check health", longest(checks)+stepLimit)
 	*c = checked{at: now, toplevel: toplevel, policy: accepted.policyDigest}
 	if err := health.Once(ctx, r.opts.machine(), checks, *r.journal.Units); err != nil {
 		c.problem = err.Error()

@@ -14,6 +14,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/redact"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
@@ -41,8 +42,8 @@ type Options struct {
 	Checks map[string][]string
 	// RemoteChecks lets the guard's http and tcp checks reach other machines.
 	RemoteChecks bool
-	// Secrets are words that no log may have.
-	Secrets []string
+	// Redact leaves out of statuses and logs what must not leave the host.
+	Redact *redact.Redactor
 	// Rand returns a number in [0, 1).
 	Rand func() float64
 	// StateDir is the agent's own directory; it is created, for root alone.
@@ -64,7 +65,7 @@ func (o Options) validate() error {
 	case o.Host == "":
 		return errors.New("host reconciler needs the host's name")
 	case o.Store == nil, o.Fresh == nil, o.Observer == nil, o.Builder == nil, o.Activator == nil,
-		o.Guard == nil, o.Power == nil, o.Service == nil, o.Prober == nil:
+		o.Guard == nil, o.Power == nil, o.Service == nil, o.Prober == nil, o.Redact == nil:
 		return errors.New("host reconciler needs a store and a machine")
 	case !filepath.IsAbs(o.StateDir):
 		return errors.New("host reconciler needs an absolute state directory")
@@ -107,7 +108,7 @@ type Reconciler struct {
 	warnings           []string
 	// startFailed is why the newest switch could not be started.
 	startFailed error
-	// began is the transaction whose switch this process started.
+	// began is the transaction whose switch this process saw under way.
 	began string
 	// checked is what the last health checks of what runs came to.
 	checked  checked

@@ -21,7 +21,8 @@ import (
 const journalVersion = 2
 
 // errJournalTooNew is returned for a journal that a newer agent wrote.
-var errJournalTooNew = errors.New("the journal was written by a newer agent; nothing is changed until that agent is back")
+var errJournalTooNew = errors.New("the journal was written by a newer agent; nothing is changed until that agent is back. " +
+	"To go on without it: systemctl stop npcnix-reconciler, move the journal away, systemctl start npcnix-reconciler")
 
 // phase is how far a transaction has come. It is written before the act it names.
 type phase string

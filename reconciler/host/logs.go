@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -18,12 +16,8 @@ import (
 	"github.com/npcnix/npcnix/store"
 )
 
-const (
-	// maxLogPart bounds what is kept of each program's output, in bytes.
-	maxLogPart = 256 << 10
-	// redacted stands for what must not leave the host.
-	redacted = "[redacted]"
-)
+// maxLogPart bounds what is kept of each program's output, in bytes.
+const maxLogPart = 256 << 10
 
 // logged are the runs of stc whose output goes into an attempt's log, in the
 // order in which they are made.
@@ -89,21 +83,7 @@ func (r *Reconciler) attemptLog(attempt string) []byte {
 	for _, run := range logged() {
 		add(run, r.opts.Activator.Output(transaction.RunID(attempt, run), maxLogPart))
 	}
-	return []byte(r.redact(text.String()))
-}
-
-// credentials in URLs: scheme://user:secret@host.
-const userinfo = `(\w+://)[^/\s@]+@`
-
-// redact leaves out what programs should not have printed.
-func (r *Reconciler) redact(text string) string {
-	for _, secret := range r.opts.Secrets {
-		text = strings.ReplaceAll(text, secret, redacted)
-	}
-	if !strings.Contains(text, "://") { // what an idle host says
-		return text
-	}
-	return regexp.MustCompile(userinfo).ReplaceAllString(text, "${1}"+redacted+"@")
+	return r.opts.Redact.Bytes(text.Bytes())
 }
 
 // logState is when the newest log was tried to be put.

@@ -57,17 +57,19 @@ type step struct {
 	// store says that an error is the store's. The other steps that ask the
 	// store are left out then: what is known of it is judged all the same.
 	store bool
-	run   func(ctx context.Context, p *pass) error
+	// document says that it looks at one of the documents.
+	document bool
+	run      func(ctx context.Context, p *pass) error
 }
 
 func (r *Reconciler) steps() []step {
 	return []step{
-		{"recover", false, r.recover},
-		{"claim status", true, r.claim},
-		{"observe spec", true, r.observeSpec},
-		{"observe override", true, r.observeOverride},
-		{"observe remote", true, r.observeRemote},
-		{"plan and act", false, r.planAndAct},
+		{"recover", false, false, r.recover},
+		{"claim status", true, false, r.claim},
+		{"observe spec", true, true, r.observeSpec},
+		{"observe override", true, true, r.observeOverride},
+		{"observe remote", true, true, r.observeRemote},
+		{"plan and act", false, false, r.planAndAct},
 	}
 }
 
@@ -130,6 +132,11 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonDuplicateHost, Message: err.Error(), Stalled: true})
 	case errors.Is(err, errJournalTooNew):
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonJournalTooNew, Message: err.Error(), Stalled: true})
+	case errors.Is(err, errLeaving):
+		if err := r.claim(ctx, p); err != nil { // to say so
+			return err
+		}
+		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonRebooting, Message: "The new system did not prove itself; the host reboots into the earlier one."})
 	case p.decided || ctx.Err() != nil || errors.Is(err, errRestarting):
 		return fmt.Errorf("%s: %w", s.name, err)
 	default:

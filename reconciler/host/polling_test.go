@@ -19,6 +19,7 @@ import (
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/nixos/nixfake"
 	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/reconciler/redact"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
 	"github.com/npcnix/npcnix/store/document"
@@ -54,7 +55,7 @@ func inFleet(t *testing.T, n int, machine func() *nixfake.Machine, do func(f *fl
 			m.OnGuard = f.guardOf(m)
 			r, err := host.New(t.Context(), host.Options{
 				Host: name, Store: f.store, Observer: m, Builder: m, Activator: m, StateDir: filepath.Join(state, name),
-				Guard: m, Power: m, Service: m, Prober: m, Rand: func() float64 { return 0.5 },
+				Guard: m, Power: m, Service: m, Prober: m, Redact: redact.New(), Rand: func() float64 { return 0.5 },
 				Fresh:  func(context.Context) (store.Store, error) { return f.store, nil },
 				Limits: archive.DefaultLimits(), Version: "test", Now: time.Now, Log: logr.Discard(),
 				NewID: func() string { ids++; return fmt.Sprintf("attempt-%d", ids) },

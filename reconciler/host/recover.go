@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
@@ -103,11 +104,11 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 		return err
 	case ended:
 		return r.conclude(ctx, p, t, o)
-	case r.journal.BootID != r.bootID:
+	case r.journal.BootID != r.bootID && r.journal.Phase != phaseArmed:
 		return r.resumeAfterBoot(ctx, p, t)
 	case r.journal.Phase == phaseArmed:
 		problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: "The agent ended before the switch began.", Transient: true}
-		o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+		o, err := t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
 		if err != nil {
 			return err
 		}
@@ -141,7 +142,8 @@ func (r *Reconciler) retryNow(p *pass) error {
 // and no run of stc has survived.
 func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	booted := t.Runs(r.opts.Observer, p.machine.Booted)
-	waited := r.journal.Phase == phaseRebootPending || (r.journal.Phase == phaseConfirming && t.Staged())
+	waited := r.journal.Phase == phaseRebootPending || (r.journal.Phase == phaseConfirming && t.Staged()) ||
+		(r.journal.Phase == phaseStaging && t.Staged() && booted) // the power failed in between
 	switch ph := r.journal.Phase; {
 	case waited && booted:
 		return r.confirmBoot(ctx, p, t)
@@ -162,6 +164,7 @@ func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transactio
 // confirmBoot confirms a staged system that was booted.
 func (r *Reconciler) confirmBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	r.journal.Attempt.Outcome, r.journal.Attempt.FinishedAt = v1alpha1.OutcomeRunning, nil
+	r.journal.ConfirmingSince = time.Time{} // each boot has all of its time
 	if err := r.enter(phaseConfirming); err != nil {
 		return err
 	}
@@ -173,7 +176,7 @@ func (r *Reconciler) confirmBoot(ctx context.Context, p *pass, t *transaction.Tr
 func (r *Reconciler) bootedAnother(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	message := fmt.Sprintf("The host was to boot %s, and booted %s.", t.Plan.Target, orNone(p.machine.Booted))
 	problem := transaction.Problem{Reason: v1alpha1.ReasonBootedOther, Message: message}
-	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, "Profile and boot default are as before.")
+	o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, "Profile and boot default are as before.")
 	if err != nil {
 		return err
 	}
@@ -191,12 +194,16 @@ func (r *Reconciler) rolledBackByBoot(ctx context.Context, p *pass, t *transacti
 	if p.machine.Booted != t.Plan.Recorded.Running {
 		message += fmt.Sprintf(" %s, which ran before and was not the boot default, is gone with that.", t.Plan.Recorded.Running)
 	}
-	o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, message)
+	o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, message)
 	if err != nil {
 		return err
 	}
 	return r.conclude(ctx, p, t, o)
 }
+
+// errLeaving is returned while the machine is to leave this boot: nothing is
+// begun any more.
+var errLeaving = errors.New("the host reboots into the earlier system")
 
 // leaveBoot asks for the reboot that a transaction ended with, until it is made.
 func (r *Reconciler) leaveBoot(ctx context.Context) error {
@@ -206,7 +213,7 @@ func (r *Reconciler) leaveBoot(ctx context.Context) error {
 	if err := r.opts.Power.Reboot(ctx, "npcnix: the new system did not prove itself; rebooting into the earlier one"); err != nil {
 		return fmt.Errorf("reboot into the earlier system: %w", err)
 	}
-	return nil
+	return errLeaving
 }
 
 // noticeBoot remembers when the host booted something else than the system
@@ -269,7 +276,7 @@ func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
 	case ended || err != nil:
 		return err
 	case t.Plan.Recorded.BootID != r.bootID || t.Staged() || t.Plan.Mend: // no guard was armed for it, or none is left
-		_, err = t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
+		_, err = t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
 		return err
 	}
 	if err := t.Blame(problem); err != nil {

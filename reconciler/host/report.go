@@ -29,7 +29,7 @@ type unreported struct {
 // either is said again with the next heartbeat: one that is down is not asked
 // twice at each look.
 func (r *Reconciler) report(ctx context.Context, p *pass) error {
-	if !r.status.claimed || (!p.decided && p.progress == "") {
+	if !p.decided && p.progress == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportLimit)
@@ -44,6 +44,9 @@ func (r *Reconciler) report(ctx context.Context, p *pass) error {
 	now, next := r.opts.Now(), r.untilNext(p.decision)
 	status := r.buildStatus(p)
 	r.requests.keep(status)
+	if !r.status.claimed {
+		return nil
+	}
 	if u := &r.unreported; u.err != nil && p.storeProblem != nil && u.decision == p.decision && now.Sub(u.at)+next/2 < Heartbeat {
 		return u.err
 	}
@@ -107,10 +110,10 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 // not have printed.
 func (r *Reconciler) redactStatus(st *v1alpha1.HostStatusStatus) {
 	attempt := func(a *v1alpha1.Attempt) {
-		a.Message = r.redact(a.Message)
+		a.Message = r.opts.Redact.String(a.Message)
 		a.Changes = slices.Clone(a.Changes)
 		for i := range a.Changes {
-			a.Changes[i] = r.redact(a.Changes[i])
+			a.Changes[i] = r.opts.Redact.String(a.Changes[i])
 		}
 	}
 	if st.LastAttempt != nil {
@@ -157,7 +160,7 @@ func (r *Reconciler) setConditions(st *v1alpha1.HostStatusStatus, p *pass) {
 	}
 	for _, c := range r.conditions(p) {
 		c.ObservedGeneration = generation
-		c.Message = r.redact(c.Message)
+		c.Message = r.opts.Redact.String(c.Message)
 		meta.SetCondition(&st.Conditions, c, r.opts.Now())
 	}
 }

@@ -17,15 +17,16 @@ func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was changed: what the new system must be able to do did not work before it. "+err.Error())
 	}
 	t, err := r.record(ctx, p)
-	if err == nil { // for the boot: nothing else takes a booted system back whose agent does not come up
-		err = r.opts.Guard.Prepare(ctx, t.Plan.ID, t.Directory())
+	if err == nil {
+		// Before the guard is armed, as with a switch.
+		if err := r.enter(phaseStaging); err != nil {
+			return err
+		}
+		err = r.opts.Guard.Arm(ctx, t.Plan.ID, t.Directory(), t.Plan.Deadline())
 	}
 	if err != nil {
 		r.discard(context.WithoutCancel(ctx))
 		return r.fail(p, plan.Transient, v1alpha1.ReasonBootLoaderFailed, "Nothing was changed: "+err.Error())
-	}
-	if err := r.enter(phaseStaging); err != nil {
-		return err
 	}
 	return r.drive(ctx, p, t)
 }
@@ -35,6 +36,12 @@ func (r *Reconciler) inhibited(ctx context.Context, p *pass, components []string
 	why := "critical components differ: " + strings.Join(components, ", ")
 	if r.policy().Mode == v1alpha1.ModeTest {
 		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, "Only a reboot can bring this system into force, as "+why+"; mode Test makes nothing permanent.")
+	}
+	if removes, err := r.opts.Service.Removes(ctx, p.desired.Toplevel); removes || err != nil {
+		if err != nil {
+			return err
+		}
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, "Only a reboot can bring this system into force, as "+why+", and no agent would be there to confirm it. Switch by hand.")
 	}
 	r.journal.Attempt.Changes, r.journal.RebootNeeded = []string{why}, true
 	return r.stage(ctx, p)
@@ -57,13 +64,10 @@ func (r *Reconciler) mend(ctx context.Context, p *pass) error {
 // stageInstead takes the boot path with a system that cannot be activated
 // while this one runs.
 func (r *Reconciler) stageInstead(ctx context.Context, p *pass, t *transaction.Transaction) error {
-	if err := r.opts.Guard.Disarm(ctx, t.Plan.ID); err != nil {
-		return err
-	}
 	r.journal.RebootNeeded = true
 	if t.Plan.Mode == v1alpha1.ModeTest {
 		problem := transaction.Problem{Reason: v1alpha1.ReasonRebootRequired, Message: "Only a reboot can bring this system into force, and mode Test makes nothing permanent."}
-		o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+		o, err := t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
 		return r.concludeIf(ctx, p, t, o, err)
 	}
 	return r.enter(phaseStaging)
@@ -78,6 +82,9 @@ func (r *Reconciler) stageNow(ctx context.Context, p *pass, t *transaction.Trans
 		return err
 	case !staged:
 		return r.conclude(ctx, p, t, o)
+	}
+	if err := r.opts.Guard.Disarm(ctx, t.Plan.ID); err != nil {
+		return err
 	}
 	j := r.journal
 	j.Staged, j.Tries = t.Plan.Target, tries{Key: j.Tries.Key}
@@ -96,7 +103,7 @@ func (r *Reconciler) unstage(ctx context.Context) error {
 		return err
 	}
 	if t != nil {
-		o, err := t.Undo(ctx, r.opts.machine(), r.opts.Now, transaction.Superseded, transaction.Problem{Reason: v1alpha1.ReasonInterrupted}, "Another target took its place.")
+		o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Superseded, transaction.Problem{Reason: v1alpha1.ReasonInterrupted}, "Another target took its place.")
 		if err != nil {
 			return err
 		}
@@ -112,6 +119,7 @@ func (r *Reconciler) dryActivate(ctx context.Context, p *pass) error {
 	j, target := r.journal, p.desired.Toplevel
 	id := transaction.RunID(j.Attempt.ID, "dry")
 	limit := r.policy().Timeouts.Activate.Duration
+	r.pulse.Begin("dry-activate", limit+2*awaitSlack)
 	err := r.opts.Activator.Start(ctx, nixos.Activation{ID: id, Toplevel: target, Action: nixos.ActionDry, Limit: limit})
 	if err == nil {
 		var result nixos.Result

@@ -47,6 +47,9 @@ func (r *Reconciler) arm(ctx context.Context, p *pass) (t *transaction.Transacti
 		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was activated: what the new system must be able to do did not work before it. "+err.Error())
 	}
 	if t, err = r.record(ctx, p); err == nil {
+		if t.Plan.AgentRemoved {
+			r.lastWord(ctx, p)
+		}
 		// Before the guard is armed: an armed one that no journal knows of would
 		// take back what a later transaction commits.
 		if err := r.enter(phaseArmed); err != nil {
@@ -59,6 +62,16 @@ func (r *Reconciler) arm(ctx context.Context, p *pass) (t *transaction.Transacti
 		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonActivationFailed, "Nothing was activated: the switch could not be prepared. "+err.Error())
 	}
 	return t, nil
+}
+
+// lastWord says in the status that no agent will follow this one.
+func (r *Reconciler) lastWord(ctx context.Context, p *pass) {
+	p.progress = p.decision.Message + " It does not start npcnix-reconciler, as rebuildPolicy.allowAgentRemoval says. " +
+		"Its guard confirms it by its health checks; this is the agent's last word."
+	p.decision.Message = p.progress
+	if err := r.report(ctx, p); err != nil {
+		r.opts.Log.Info("Could not report that the agent goes", "host", r.opts.Host, "error", err.Error())
+	}
 }
 
 // record writes the plan, and roots what it may need.
@@ -146,14 +159,14 @@ func (r *Reconciler) begin(ctx context.Context, t *transaction.Transaction) erro
 	if err := r.enter(phaseSwitching); err != nil {
 		return err
 	}
-	r.began, r.startFailed = t.Plan.ID, nil
+	r.startFailed = nil
 	err := t.Switch(ctx, r.opts.machine(), r.opts.Now)
 	if err != nil && !errors.Is(err, nixos.ErrRunExists) {
 		r.opts.Log.Error(err, "Could not start the switch", "host", r.opts.Host, "target", t.Plan.Activate)
 		r.startFailed = err
 		return nil
 	}
-	if t.Plan.AgentRemoved { // this agent may not live to see the end
+	if t.Plan.AgentRemoved { // this agent may not live to see the end, and said so in its last status
 		return r.opts.Guard.Fire(ctx, t.Plan.ID, t.Directory())
 	}
 	return nil
@@ -161,6 +174,7 @@ func (r *Reconciler) begin(ctx context.Context, t *transaction.Transaction) erro
 
 // awaitSwitch waits for the end of the switch and judges it.
 func (r *Reconciler) awaitSwitch(ctx context.Context, p *pass, t *transaction.Transaction) error {
+	r.began = t.Plan.ID // an agent that sees a switch end may have read what was configured before it
 	limited, cancel := context.WithTimeout(ctx, t.Plan.ActivateLimit+awaitSlack)
 	defer cancel()
 	result, err := r.opts.Activator.Await(limited, t.RunID(transaction.SwitchRun))
@@ -196,7 +210,7 @@ func (r *Reconciler) judgeSwitch(ctx context.Context, p *pass, t *transaction.Tr
 		return r.stageInstead(ctx, p, t)
 	case result.Switched() && runs:
 		return r.enter(phaseConfirming)
-	case !result.Touched && !result.Lost && !result.Switched() && !runs:
+	case result.Untouched() && !runs:
 		return r.untouched(ctx, p, t, result)
 	default:
 		problem := transaction.Problem{Reason: v1alpha1.ReasonActivationFailed, Message: activationMessage(result, machine, t)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -43,6 +44,10 @@ const (
 	powerCut     strike = "power cut"
 	guardFires   strike = "guard fires"
 	newerJournal strike = "newer journal"
+	// The store does not answer for twenty minutes.
+	storeDown strike = "store down"
+	// A run of stc goes on beyond its limit.
+	stcHangs strike = "stc hangs"
 	// The state's file system: full, with room for so many blocks, or read-only.
 	diskFull     strike = "disk full"
 	oneBlock     strike = "disk full but for a block"
@@ -51,7 +56,7 @@ const (
 )
 
 func strikes() []strike {
-	return []strike{fails, killedBefore, killedAfter, hangs, powerCut, guardFires, newerJournal, diskFull, oneBlock, threeBlocks, diskReadOnly}
+	return []strike{fails, killedBefore, killedAfter, hangs, powerCut, guardFires, newerJournal, storeDown, stcHangs, diskFull, oneBlock, threeBlocks, diskReadOnly}
 }
 
 // room is how many blocks a strike leaves; ok says that it is about the disk.
@@ -87,6 +92,14 @@ func (m struck) at(ctx context.Context, act string, do func() error) error {
 		return do()
 	}
 	switch w.strike { //nolint:exhaustive // the others are handled above
+	case storeDown:
+		w.store.Follow(fault.Always(fault.Fault{Err: errors.New("no route to host")}))
+		time.AfterFunc(20*time.Minute, func() { w.store.Follow(nil) })
+		return do()
+	case stcHangs:
+		w.slow.Store(true)
+		defer w.slow.Store(false)
+		return do()
 	case fails:
 		return errors.New("injected")
 	case killedBefore:
@@ -152,12 +165,13 @@ func (m struck) Root(ctx context.Context, name string, paths ...string) error {
 	return m.at(ctx, "root", func() error { return m.Machine.Root(ctx, name, paths...) })
 }
 
-func (m struck) Prepare(ctx context.Context, id, dir string) error {
-	return m.at(ctx, "prepare", func() error { return m.Machine.Prepare(ctx, id, dir) })
-}
-
-func (m struck) Reboot(ctx context.Context, why string) error {
-	return m.at(ctx, "reboot", func() error { return m.Machine.Reboot(ctx, why) })
+// Reboot ends whoever asks for it.
+func (m struck) Reboot(ctx context.Context, _ string) error {
+	return m.at(ctx, "reboot", func() error {
+		m.w.cut.Store(true)
+		m.dead.Store(true)
+		panic(errKilled)
+	})
 }
 
 func (m struck) Stop(ctx context.Context, id string) error {
@@ -191,6 +205,13 @@ type dyingStore struct {
 	m struck
 }
 
+func (s dyingStore) Put(ctx context.Context, key string, body io.ReadSeeker, o store.PutOptions) (string, error) {
+	if s.m.dead.Load() {
+		panic(errKilled)
+	}
+	return s.Store.Put(ctx, key, body, o)
+}
+
 func (s dyingStore) Get(ctx context.Context, key string, o store.GetOptions) (object *store.Object, err error) {
 	if s.m.dead.Load() {
 		panic(errKilled)
@@ -210,6 +231,7 @@ type table struct {
 	strike strike
 	mutate func(ctx context.Context, m *nixfake.Machine, a nixos.Activation) error
 	done   atomic.Bool
+	slow   atomic.Bool // what is started now takes longer than it may
 	cut    atomic.Bool
 	names  map[string]string // of toplevels
 	agent  *atomic.Bool      // whether the present agent is dead
@@ -359,7 +381,7 @@ func (w *table) passes() {
 			w.machine.PowerCut()
 			restart = true
 		}
-		if w.third && w.boots && strings.Contains(w.result(), "RebootPending") {
+		if w.boots && w.staged() {
 			w.boots = false
 			w.machine.PowerCut()
 			restart = true
@@ -370,6 +392,14 @@ func (w *table) passes() {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 	}
+}
+
+// staged reports whether the third system waits for a reboot.
+func (w *table) staged() bool {
+	m := w.machine.State()
+	_, running := w.names[m.Running]
+	_, next := w.names[m.BootDefault]
+	return w.third && running && !next
 }
 
 // pass lets an agent look once; killed says that it must be started anew.
@@ -404,7 +434,12 @@ func inTable(t *testing.T, flake, policy, act string, s strike, mutate func(ctx 
 		w.now = time.Now()
 		w.store = fault.New(mem.New(time.Now))
 		w.machine.OnGuard = w.guard
-		w.machine.Took = func(nixos.Activation) time.Duration { return 10 * time.Second }
+		w.machine.Took = func(nixos.Activation) time.Duration {
+			if w.slow.Load() {
+				return time.Hour
+			}
+			return 10 * time.Second
+		}
 		w.start()
 		w.put("hosts/web.yaml", fmt.Sprintf(tableSpec, "mode: Switch"))
 		for _, name := range []string{"A", "B"} {
@@ -424,6 +459,7 @@ func inTable(t *testing.T, flake, policy, act string, s strike, mutate func(ctx 
 		w.publish("web C " + flake)
 		w.third = true
 		w.passes()
+		up := w.agentComesUp()
 		if len(w.names) == 3 {
 			for _, call := range w.machine.Calls() {
 				if words := strings.Fields(call); strings.HasPrefix(words[len(words)-1], "/nix/store/") && w.names[words[len(words)-1]] == "" {
@@ -435,7 +471,7 @@ func inTable(t *testing.T, flake, policy, act string, s strike, mutate func(ctx 
 			t.Errorf("%s was never done", act)
 		}
 		result = w.result()
-		if left := w.machine.Armed(); len(left) > 0 && s != newerJournal {
+		if left := w.machine.Armed(); len(left) > 0 && s != newerJournal && up {
 			t.Errorf("guards are left: %v", left)
 		}
 		if err := w.r.Close(); err != nil {
@@ -510,7 +546,7 @@ func rows() []row {
 		{"Verified", "agent build", healthy, Switch, inForce, untouched},
 		{"Built", "agent root", healthy, Switch, inForce, untouched},
 		{"Armed", "agent arm", healthy, Switch, inForce, untouched},
-		{"Switching", "agent start test", healthy, Switch, inForce, takenBy},
+		{"Switching", "agent start test", healthy, Switch, inForce, map[strike]string{guardFires: taken, newerJournal: tooNewB, stcHangs: taken}},
 		{"Switching", "agent await test", healthy, Switch, inForce, takenBy},
 		{"Confirming", "agent outdated", healthy, Switch, inForce, takenBy},
 		{"Confirming", "agent check", healthy, Switch, inForce, takenBy},
@@ -519,15 +555,15 @@ func rows() []row {
 		{"Committing", "agent await boot", healthy, Switch, inForce, finished},
 		{"RollingBack", "agent fire", sick, Switch, taken, untouched},
 		{"RollingBack", "guard stop", sick, Switch, taken, nil},
-		{"RollingBack", "guard start rollback", sick, Switch, taken, nil},
+		{"RollingBack", "guard start rollback", sick, Switch, taken, map[strike]string{stcHangs: "CBB RollbackFailed Quarantined"}},
 		{"RollingBack", "guard await rollback", sick, Switch, taken, nil},
 		{"RollingBack without an agent", "guard stop", crashes, Switch, taken, nil},
-		{"RollingBack without an agent", "guard start rollback", crashes, Switch, taken, nil},
-		{"Staging", "agent prepare", healthy, boot, pending, untouched},
+		{"RollingBack without an agent", "guard start rollback", crashes, Switch, taken, map[strike]string{stcHangs: "CBB Confirming Progressing"}},
+		{"Staging", "agent arm", healthy, boot, pending, untouched},
 		{"Staging", "agent profile", healthy, boot, pending, untouched},
-		{"Staging", "agent start boot", healthy, boot, pending, map[strike]string{newerJournal: "BCB newer JournalTooNew"}},
-		{"Staging", "agent await boot", healthy, boot, pending, map[strike]string{newerJournal: "BCC newer JournalTooNew"}},
-		{"RebootPending", "agent outdated", boots, boot, inForce, untouched},
+		{"Staging", "agent start boot", healthy, boot, pending, untouched},
+		{"Staging", "agent await boot", healthy, boot, pending, untouched},
+		{"RebootPending", "agent outdated", boots, boot, inForce, map[strike]string{newerJournal: tooNewB, storeDown: pending}}, // once more
 		{"Confirming a boot", "agent check", boots, boot, inForce, untouched},
 		{"Taking a boot back", "agent profile", boots + " " + sick, boot, taken, untouched},
 		{"Taking a boot back", "agent start boot-back", boots + " " + sick, boot, taken, untouched},
@@ -546,6 +582,9 @@ func TestTransactions(t *testing.T) {
 		for _, s := range append(strikes(), nothing) {
 			if s == newerJournal && strings.Contains(r.act, "guard") {
 				continue // the agent that lives has read its journal
+			}
+			if s == stcHangs && !strings.Contains(r.act, "start") {
+				continue // nothing runs that could hang
 			}
 			if s == diskReadOnly && r.act == "agent fetch" {
 				continue // a file is open, so the disk cannot be made so

@@ -17,6 +17,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos/nixfake"
 	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/reconciler/redact"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
@@ -33,6 +34,8 @@ spec:
   healthChecks: {settle: 0s}
 `
 
+type hostOptions = host.Options
+
 // world is a host with its store, its machine and its clock.
 type world struct {
 	t       *testing.T
@@ -41,6 +44,7 @@ type world struct {
 	machine *nixfake.Machine
 	state   string
 	ids     int
+	with    func(o *hostOptions) // changes an agent's options
 	r       *host.Reconciler
 }
 
@@ -59,7 +63,7 @@ func (w *world) options() host.Options {
 		Host: "web", Store: w.store, Observer: w.machine, Builder: w.machine, Activator: w.machine,
 		Guard: w.machine, Power: w.machine, Service: w.machine, Prober: w.machine,
 		Fresh: func(context.Context) (store.Store, error) { return w.store, nil }, Rand: func() float64 { return 0.5 },
-		Secrets: []string{"very-secret-word"}, StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
+		Redact: redact.New("very-secret-word"), StateDir: w.state, MachineIDFile: filepath.Join(w.state, "none"), Limits: archive.DefaultLimits(), Version: "test",
 		Now:   func() time.Time { return w.now },
 		NewID: func() string { w.ids++; return fmt.Sprintf("attempt-%d", w.ids) },
 		Log:   testLog(w.t),
@@ -88,7 +92,11 @@ func (w *world) restart() {
 			w.t.Fatal(err)
 		}
 	}
-	r, err := host.New(w.t.Context(), w.options())
+	o := w.options()
+	if w.with != nil {
+		w.with(&o)
+	}
+	r, err := host.New(w.t.Context(), o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -202,4 +210,11 @@ func converged(t *testing.T) *world {
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "generation 1 of prod (abababababab)")
 	return w
+}
+
+func (w *world) delete(key string) {
+	w.t.Helper()
+	if err := w.store.Store.Delete(w.t.Context(), key); err != nil {
+		w.t.Fatal(err)
+	}
 }

@@ -18,10 +18,6 @@ const bootPoll = time.Second
 // has ended, with profile and boot default as before.
 func (t *Transaction) Stage(ctx context.Context, m Machine, now func() time.Time) (o Outcome, staged bool, err error) {
 	o, err = t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
-		if l.has(rebootingFile) {
-			staged = true
-			return Outcome{}, nil
-		}
 		machine, err := m.Observe(ctx, t.Plan.Target)
 		if err != nil {
 			return Outcome{}, fmt.Errorf("observe machine: %w", err)
@@ -29,14 +25,18 @@ func (t *Transaction) Stage(ctx context.Context, m Machine, now func() time.Time
 		if machine.Profile != t.Plan.Recorded.Profile && machine.Profile != t.Plan.Target {
 			return l.superseded(ctx, machine)
 		}
-		if err := l.mark(committingFile); err != nil {
-			return Outcome{}, err
+		// The latter before the boot loader knows of the target: whoever boots it
+		// finds its guard.
+		for _, marker := range []string{committingFile, rebootingFile} {
+			if err := l.mark(marker); err != nil {
+				return Outcome{}, err
+			}
 		}
 		if p := l.makePermanent(ctx, t.Plan.Target); p != nil {
 			return l.unstage(ctx, *p)
 		}
 		staged = true
-		return Outcome{}, l.mark(rebootingFile)
+		return Outcome{}, l.mark(stagedFile)
 	})
 	return o, staged && err == nil, err
 }
@@ -153,7 +153,7 @@ func (l *locked) takeBootBack(ctx context.Context, bootID string) (Outcome, erro
 	if err != nil {
 		return Outcome{}, fmt.Errorf("observe machine: %w", err)
 	}
-	problem := l.problem()
+	problem := l.problem(ctx)
 	switch {
 	case !l.Runs(l.m, machine.Running) || !l.known(machine.Profile):
 		return l.superseded(ctx, machine)

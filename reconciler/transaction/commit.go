@@ -73,6 +73,9 @@ func (l *locked) commit(ctx context.Context) (Outcome, error) {
 		return Outcome{}, err
 	}
 	if p := l.makePermanent(ctx, l.Plan.Target); p != nil {
+		if ctx.Err() != nil {
+			return Outcome{}, context.Cause(ctx) //nolint:wrapcheck // the caller's own
+		}
 		return Outcome{}, errors.Join(&RefusedError{*p}, l.Blame(*p))
 	}
 	if err := l.mark(committedFile); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,12 @@ const (
 // takes back what was not confirmed. One that has ended stays as it is.
 func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {
 	o, err := t.under(ctx, m, now, Guard, func(l *locked) (Outcome, error) {
-		if _, blamed := t.Blamed(); t.Plan.AgentRemoved && !blamed {
+		switch _, blamed := t.Blamed(); {
+		case t.has(stagedFile): // and waits for its reboot
+			return Outcome{}, nil
+		case t.has(rebootingFile): // its agent died before it was staged
+			return l.unstage(ctx, l.problem(ctx))
+		case t.Plan.AgentRemoved && !blamed:
 			return l.confirm(ctx)
 		}
 		if err := m.Stop(ctx, t.RunID(SwitchRun)); err != nil {
@@ -41,11 +47,6 @@ func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.T
 
 // settle decides what becomes of a transaction whose switch has ended.
 func (l *locked) settle(ctx context.Context) (Outcome, error) {
-	if _, blamed := l.Blamed(); l.has(committingFile) && !blamed {
-		if o, err := l.commit(ctx); err == nil || !isRefused(err) {
-			return o, err
-		}
-	}
 	machine, err := l.m.Observe(ctx, l.Plan.Target)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("observe machine: %w", err)
@@ -53,7 +54,12 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 	if l.taken(machine) {
 		return l.superseded(ctx, machine)
 	}
-	problem := l.problem()
+	if _, blamed := l.Blamed(); l.has(committingFile) && !blamed && l.Runs(l.m, machine.Running) {
+		if o, err := l.commit(ctx); err == nil || !isRefused(err) {
+			return o, err
+		}
+	}
+	problem := l.problem(ctx)
 	switch {
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):
 		return l.end(ctx, Outcome{Kind: Kept, Problem: problem, Message: "The new system is kept, as rollback.onFailure says; it is neither the profile's nor the boot default."})
@@ -84,10 +90,14 @@ func (l *locked) taken(machine nixos.Machine) bool {
 }
 
 // problem is what Blame said, or that nobody confirmed: which is not the
-// target's fault where no agent could have remembered that it did.
-func (l *locked) problem() Problem {
+// target's fault where it was never activated, or where no agent could have
+// remembered that it confirmed.
+func (l *locked) problem(ctx context.Context) Problem {
 	if p, blamed := l.Blamed(); blamed {
 		return p
+	}
+	if result, err := l.m.Await(ctx, l.RunID(SwitchRun)); err == nil && result.How == nixos.NeverStarted && !l.has(rebootingFile) {
+		return Problem{Reason: v1alpha1.ReasonInterrupted, Message: "The agent ended before the switch began.", Transient: true}
 	}
 	if err := l.mark(guardedFile); err != nil {
 		return Problem{Reason: v1alpha1.ReasonStateNotWritable, Message: "No agent could confirm the new system, as its state cannot be written: " + err.Error(), Transient: true}
@@ -107,7 +117,7 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 			uncertain = "The profile could not be brought back: " + err.Error()
 		}
 	}
-	if how := l.reactivate(ctx); how != "" {
+	if how := l.reactivate(ctx); how != "" && ctx.Err() == nil {
 		return l.rollbackFailed(ctx, problem, how, uncertain)
 	}
 	if begun && back.Profile != "" && uncertain == "" {
@@ -116,7 +126,19 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 		}
 	}
 	message := strings.TrimSpace(fmt.Sprintf("%s runs again. %s", back.Running, uncertain))
+	if failed := l.newlyFailed(ctx); len(failed) > 0 {
+		message += " There failed since: " + strings.Join(failed, ", ") + "."
+	}
 	return l.end(ctx, Outcome{Kind: RolledBack, Problem: problem, Message: message, BootDefaultUncertain: uncertain != ""})
+}
+
+// newlyFailed names the units that failed since the transaction began.
+func (l *locked) newlyFailed(ctx context.Context) []string {
+	units, err := l.m.Units(ctx)
+	if err != nil {
+		return nil // nobody knows
+	}
+	return slices.DeleteFunc(units.Failed(), func(name string) bool { return slices.Contains(l.Plan.Recorded.Units.Failed, name) })
 }
 
 // reactivate runs the recorded system's stc until that system runs, or the
@@ -190,6 +212,10 @@ func (l *locked) confirm(ctx context.Context) (Outcome, error) {
 	switch {
 	case err != nil:
 		problem.Message = "The switch did not end: " + err.Error()
+	case result.Exited && result.ExitCode == nixos.ExitRebootRequired: // after it no agent would confirm
+		return l.end(ctx, Outcome{Kind: Failed, Problem: Problem{
+			Reason: v1alpha1.ReasonRebootRequired, Message: "Only a reboot can bring this system into force, and no agent would be there to confirm it. Switch by hand.",
+		}, Message: "Nothing was changed."})
 	case result.Switched():
 		checking, cancel := context.WithTimeout(ctx, p.ConfirmLimit)
 		defer cancel()
@@ -198,6 +224,9 @@ func (l *locked) confirm(ctx context.Context) (Outcome, error) {
 			return l.commitOrSettle(ctx)
 		}
 		problem = Unhealthy(err)
+	}
+	if ctx.Err() != nil {
+		return Outcome{}, context.Cause(ctx) //nolint:wrapcheck // the caller's own
 	}
 	if err := l.Blame(problem); err != nil {
 		return Outcome{}, err
@@ -213,7 +242,7 @@ func (l *locked) commitOrSettle(ctx context.Context) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, fmt.Errorf("observe machine: %w", err)
 	}
-	if !l.Runs(l.m, machine.Running) {
+	if !l.Runs(l.m, machine.Running) || !l.known(machine.Profile) {
 		return l.superseded(ctx, machine)
 	}
 	if l.Plan.Mode == v1alpha1.ModeTest {

@@ -54,6 +54,9 @@ func (t *Transaction) under(ctx context.Context, m Machine, now func() time.Time
 
 // end writes the outcome.
 func (l *locked) end(ctx context.Context, o Outcome) (Outcome, error) {
+	if ctx.Err() != nil { // what was found may come of being told to stop: the next one goes on
+		return Outcome{}, context.Cause(ctx) //nolint:wrapcheck // the caller's own
+	}
 	o.FormatVersion, o.At, o.By = planVersion, l.now(), l.by
 	for {
 		err := statefile.WriteJSON(filepath.Join(l.dir, outcomeFile), o)

@@ -79,6 +79,7 @@ const (
 	committingFile = "committing"
 	committedFile  = "committed"
 	rebootingFile  = "rebooting"
+	stagedFile     = "staged"
 	lastResortFile = "last-resort"
 	guardedFile    = "guarded"
 )
@@ -95,10 +96,14 @@ func Dir(stateDir, id string) string { return filepath.Join(stateDir, "transacti
 // Create writes the plan into dir.
 func Create(dir string, plan Plan) (*Transaction, error) {
 	plan.FormatVersion = planVersion
-	if err := statefile.WriteJSON(filepath.Join(dir, planFile), plan); err != nil {
-		return nil, fmt.Errorf("write plan: %w", err)
+	err := statefile.WriteJSON(filepath.Join(dir, planFile), plan)
+	if err == nil { // now, as a full disk must not keep the guard from it
+		err = statefile.Write(filepath.Join(dir, lockFile), nil)
 	}
-	if err := statefile.Sync(filepath.Dir(dir)); err != nil {
+	if err == nil {
+		err = statefile.Sync(filepath.Dir(dir))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("write plan: %w", err)
 	}
 	return &Transaction{Plan: plan, dir: dir}, nil
