@@ -29,6 +29,9 @@ type Activation struct {
 	Action   Action
 	// Limit bounds the run.
 	Limit time.Duration
+	// Unchecked leaves the pre-switch checks out: nothing holds up a rollback.
+	// Source: NIXOS_NO_CHECK of NixOS' own program.
+	Unchecked bool
 }
 
 // Result is how a run of stc ended.

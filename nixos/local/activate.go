@@ -54,7 +54,7 @@ func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
 		return err
 	}
 	err := m.startJob(ctx, m.runDir(a.ID), runUnit(a.ID), fmt.Sprintf("npcnix: %s %s", a.Action, a.Toplevel), job{
-		Argv: []string{filepath.Join(a.Toplevel, stc), string(a.Action)}, Env: m.activationEnv(), Dir: "/", Limit: a.Limit,
+		Argv: []string{filepath.Join(a.Toplevel, stc), string(a.Action)}, Env: m.activationEnv(a), Dir: "/", Limit: a.Limit,
 	})
 	if errors.Is(err, errJobExists) {
 		return fmt.Errorf("%w: %s", nixos.ErrRunExists, a.ID)
@@ -63,8 +63,11 @@ func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
 }
 
 // activationEnv is what nixos-rebuild hands on.
-func (m *Machine) activationEnv() []string {
+func (m *Machine) activationEnv(a nixos.Activation) []string {
 	env := run.Environ([]string{"PATH", "LANG", "LOCALE_ARCHIVE", "NIXOS_NO_SYNC"})
+	if a.Unchecked {
+		env = append(env, "NIXOS_NO_CHECK=1")
+	}
 	if m.rooted() {
 		env = append(env, "NPCNIX_ROOT="+m.opts.Root)
 	}

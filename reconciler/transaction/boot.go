@@ -61,7 +61,7 @@ func (l *locked) restore(ctx context.Context) (uncertain string) {
 	if err := l.setProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
 		return "The profile could not be brought back: " + err.Error()
 	}
-	if p := l.installBoot(ctx, back.Profile, "boot-back"); p != nil {
+	if p := l.installBoot(ctx, back.Profile, backRun); p != nil {
 		return "The boot default could not be brought back for sure: " + p.Message
 	}
 	return ""

@@ -26,6 +26,8 @@ const (
 	exitLockHeld = 11
 	// maxRuns is how often the boot loader's installer is tried.
 	maxRuns = 3
+	// backRun names the runs that bring the boot default back.
+	backRun = "boot-back"
 	// maxTail is how much of a program's output a message quotes, in bytes.
 	maxTail = 400
 )
@@ -145,7 +147,9 @@ func (l *locked) installBoot(ctx context.Context, toplevel, run string) *Problem
 // counts; where it was lost, or found stc's lock held, another is made.
 func (l *locked) boot(ctx context.Context, what, toplevel string) (result nixos.Result, err error) {
 	for n := 1; n <= maxRuns; n++ {
-		result, err = l.runOnce(ctx, fmt.Sprintf("%s-%d", what, n), toplevel, nixos.ActionBoot)
+		result, err = l.runOnce(ctx, fmt.Sprintf("%s-%d", what, n), nixos.Activation{
+			Toplevel: toplevel, Action: nixos.ActionBoot, Unchecked: what == backRun,
+		})
 		held := result.Exited && result.ExitCode == exitLockHeld
 		if err == nil && result.Exited && !held {
 			return result, nil
@@ -161,9 +165,10 @@ func (l *locked) boot(ctx context.Context, what, toplevel string) (result nixos.
 	return result, err
 }
 
-func (l *locked) runOnce(ctx context.Context, what, toplevel string, action nixos.Action) (nixos.Result, error) {
+func (l *locked) runOnce(ctx context.Context, what string, a nixos.Activation) (nixos.Result, error) {
 	id := l.RunID(what)
-	err := l.m.Start(ctx, nixos.Activation{ID: id, Toplevel: toplevel, Action: action, Limit: l.Plan.ActivateLimit})
+	a.ID, a.Limit = id, l.Plan.ActivateLimit
+	err := l.m.Start(ctx, a)
 	if err != nil && !errors.Is(err, nixos.ErrRunExists) {
 		return nixos.Result{}, err
 	}

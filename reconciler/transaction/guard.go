@@ -121,7 +121,7 @@ func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error)
 		return l.rollbackFailed(ctx, problem, how, uncertain)
 	}
 	if begun && back.Profile != "" && uncertain == "" {
-		if p := l.installBoot(ctx, back.Profile, "boot-back"); p != nil {
+		if p := l.installBoot(ctx, back.Profile, backRun); p != nil {
 			uncertain = "The boot default could not be brought back for sure: " + p.Message
 		}
 	}
@@ -165,7 +165,7 @@ func (l *locked) reactivate(ctx context.Context) (how string) {
 // reactivateOnce is one try of reactivate.
 func (l *locked) reactivateOnce(ctx context.Context, n int) (how string) {
 	back := l.Plan.Recorded.Running
-	result, err := l.runOnce(ctx, fmt.Sprintf("rollback-%d", n), back, nixos.ActionTest)
+	result, err := l.runOnce(ctx, fmt.Sprintf("rollback-%d", n), nixos.Activation{Toplevel: back, Action: nixos.ActionTest, Unchecked: true})
 	if err != nil {
 		return err.Error()
 	}

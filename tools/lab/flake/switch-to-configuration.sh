@@ -10,10 +10,12 @@
 #   exit 11   (or another errno) the lock is held: the Rust program does not wait
 #   exit 100  the new init interface needs a reboot; nothing was activated
 #
-# - Order: lock, pre-switch check (not for boot here; NIXOS_NO_CHECK=1 leaves it
-#   out), boot loader for switch and boot, sync, init interface, units to stop,
-#   "activating the configuration...", activate, reset-failed of everything,
-#   daemon-reload, reload, restart, start, then a short wait for failures.
+# - Order: lock, pre-switch checks (for every action; NIXOS_NO_CHECK=1 leaves
+#   them out), boot loader for switch and boot, sync, init interface, units to
+#   stop, "activating the configuration...", activate, reset-failed of
+#   everything, daemon-reload, reload, restart, start, then a short wait for failures.
+# - One of the pre-switch checks compares the switch inhibitors of what runs
+#   with those of the new system, except for boot.
 # - The messages "stopping the following units" and "activating the
 #   configuration" are printed before anything of that kind is done, on stderr.
 # - /run/current-system is linked by the last line of activate.
@@ -38,8 +40,14 @@ if [ "$lock" = wait ]; then flock 9; else
   flock -n 9 || { say "Could not acquire lock"; exit 11; }
 fi
 
-if [ "$action" != boot ] && [ "${NIXOS_NO_CHECK:-}" != 1 ]; then
-  pre_switch_check || { say "Pre-switch checks failed"; exit 1; }
+inhibitors_agree() {
+  case $action in boot) say "Not checking switch inhibitors (action = boot)"; return 0 ;; esac
+  cmp -s /run/current-system/switch-inhibitors "$toplevel/switch-inhibitors" && return 0
+  say "There are changes to critical components of the system"
+  return 1
+}
+if [ "${NIXOS_NO_CHECK:-}" != 1 ]; then
+  pre_switch_check && inhibitors_agree || { say "Pre-switch checks failed"; exit 1; }
 fi
 [ "$action" != check ] || exit 0
 

@@ -1,0 +1,74 @@
+package onhosts_test
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+var byHand = scenario{"somebody switches at the same moment", func(h *machine) {
+	mine := h.sh("readlink -f /run/current-system")
+	release := h.inPhase(phases[2].begun)
+	h.sh("systemd-run --wait --collect --quiet " + mine + "/bin/switch-to-configuration test")
+	h.wait("the transaction is superseded", 60*time.Second, func() bool {
+		return strings.Contains(h.sh("cat /var/lib/npcnix/transactions/*/outcome.json /var/lib/npcnix/journal.json"), `"Superseded"`)
+	})
+	h.eventually(release, release, release) // as drift, after its grace
+	h.ready("True", "UpToDate")
+	// One that holds stc's lock is waited for.
+	h.sh("systemd-run --collect --quiet --unit=nixos-rebuild-switch-to-configuration flock /run/nixos/switch-to-configuration.lock sleep 5")
+	release = h.publish("_: { }")
+	h.ready("False", "SwitchActive")
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+}}
+
+var drift = scenario{"drift by hand", func(h *machine) {
+	release := h.good("_: { }")
+	other := h.sh("readlink -f $(ls -d /nix/var/nix/profiles/system-*-link | sort -V | head -2 | tail -1)")
+	h.sh("nix-env -p /nix/var/nix/profiles/system --set " + other + " && systemd-run --wait --collect --quiet " + other + "/bin/switch-to-configuration switch")
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+}}
+
+var specialisation = scenario{"a specialisation runs", func(h *machine) {
+	const with = `_: { specialisation.quiet = { params = "quiet"; }; }`
+	h.good(with)
+	h.sh("systemd-run --wait --collect --quiet /run/current-system/specialisation/quiet/bin/switch-to-configuration test")
+	h.ready("True", "UpToDate")
+	h.publish(with)
+	h.ready("True", "UpToDate")
+	if out := h.sh("cat /run/current-system/kernel-params"); out != "quiet" {
+		h.t.Errorf("the switch left the specialisation: %s", out)
+	}
+	h.good("_: { }")
+}}
+
+var controlSocket = scenario{"people on the host ask the agent", func(h *machine) {
+	const agent = "/proc/$(systemctl show -P MainPID npcnix-reconciler)/exe "
+	h.sh(agent + "suspend --for 2h --reason testing")
+	before := h.state()
+	h.publish("_: { }")
+	h.ready("False", "Suspended")
+	if got := h.state(); got != before {
+		h.t.Errorf("a suspended host went from %s to %s", before, got)
+	}
+	h.lifecycle("cut", h.name) // it answers without the store too
+	if out := h.sh(agent + "status -o json"); !strings.Contains(out, `"reason": "testing"`) {
+		h.t.Errorf("status says %s", out)
+	}
+	h.lifecycle("join", h.name)
+	h.sh(agent + "resume")
+	release := fmt.Sprintf("g%d", h.gen)
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+	if out := h.sh("stat -c '%a %U' /run/npcnix /run/npcnix/control.sock /var/lib/npcnix"); out != "700 root\n600 root\n700 root" {
+		h.t.Errorf("modes are %s", out)
+	}
+	// What was given up is tried again at an operator's word.
+	h.takenBack(`_: { activation = "[ -e /etc/allowed ]"; }`)
+	h.sh("touch /etc/allowed; " + agent + "retry")
+	release = fmt.Sprintf("g%d", h.gen)
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+}}
