@@ -22,9 +22,11 @@ func TestPeopleOnTheHostAskTheAgent(t *testing.T) {
 	if out := s.ask(1, "status"); !strings.Contains(out.stderr, "it does not run; systemctl status npcnix-reconciler says why") {
 		t.Errorf("without an agent: %s", out.stderr)
 	}
+	s.start("web-1") // before there is a store
+	s.ask(0, "reconcile")
+	s.eventually("it says that there is no store", func() bool { return strings.Contains(s.ask(0, "status").stdout, "BucketNotFound") })
 	s.apply(spec("web-1"))
 	s.publish(`{ motd = "one"; }`)
-	s.start("web-1")
 	s.ask(0, "reconcile")
 	s.eventually("the host is ready", func() bool { return strings.Contains(s.ask(0, "status").stdout, "Ready:     True, UpToDate") })
 

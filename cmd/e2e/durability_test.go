@@ -8,15 +8,17 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
 
 // operation is a system call that changes files, or starts a program.
 type operation struct {
-	call string // write, fsync, rename, exec
+	call string // create, write, fsync, rename, remove, exec
 	path string
 	to   string // of a rename
+	data string // of a write
 }
 
 // trace runs one pass of the agent and returns what it did, in order.
@@ -25,8 +27,8 @@ func (s *site) trace(code int, host string) []operation {
 	ctx, cancel := context.WithTimeout(s.t.Context(), commandLimit)
 	defer cancel()
 	log := s.path("trace")
-	cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-y", "-s", "300", "-e", "signal=none",
-		"-e", "trace=write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,execve", "-o", log,
+	cmd := exec.CommandContext(ctx, "strace", "-f", "-qq", "-y", "-x", "-s", "1000000", "-e", "signal=none",
+		"-e", "trace=openat,write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,unlinkat,execve", "-o", log,
 		filepath.Join(bin, "npcnix-reconciler"), "--once", "--host", host, "--root", s.path(host))
 	cmd.Env, cmd.Dir = s.env, s.dir
 	out, err := cmd.CombinedOutput()
@@ -41,14 +43,44 @@ func (s *site) trace(code int, host string) []operation {
 	return parseTrace(f)
 }
 
+// calls are the patterns of strace's lines that tell of an operation, and what
+// is made of what they found.
+var calls = []struct {
+	name    string
+	pattern *regexp.Regexp
+	make    func(found []string) operation
+}{
+	{"openat", regexp.MustCompile(`^openat\([^,]*, "([^"]*)", [^,)]*O_CREAT`), func(f []string) operation { return operation{call: "create", path: f[1]} }},
+	{"write", regexp.MustCompile(`^write\(\d+<([^>]*)>, ("(?:[^"\\]|\\.)*")`), func(f []string) operation { return operation{call: "write", path: f[1], data: unquote(f[2])} }},
+	{"pwrite64", regexp.MustCompile(`^pwrite64\(\d+<([^>]*)>, ("(?:[^"\\]|\\.)*")`), func(f []string) operation { return operation{call: "write", path: f[1], data: unquote(f[2])} }},
+	{"fsync", regexp.MustCompile(`^fsync\(\d+<([^>]*)>`), func(f []string) operation { return operation{call: "fsync", path: f[1]} }},
+	{"fdatasync", regexp.MustCompile(`^fdatasync\(\d+<([^>]*)>`), func(f []string) operation { return operation{call: "fsync", path: f[1]} }},
+	{"rename", regexp.MustCompile(`^rename\w*\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]*)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]*)"`), func(f []string) operation { return operation{call: "rename", path: f[1], to: f[2]} }},
+	{"unlinkat", regexp.MustCompile(`^unlinkat\((?:AT_FDCWD|\d+)(?:<([^>]*)>)?, "([^"]*)"`), func(f []string) operation { return operation{call: "remove", path: absolute(f[1], f[2])} }},
+	{"execve", regexp.MustCompile(`^execve\("([^"]*)", \[([^\]]*)`), func(f []string) operation { return operation{call: "exec", path: f[1], to: f[2]} }},
+}
+
+func absolute(dir, path string) string {
+	if filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+// unquote reads a string as strace writes it, which is as C does.
+func unquote(s string) string {
+	text, err := strconv.Unquote(s)
+	if err != nil {
+		return s // of another program than the agent
+	}
+	return text
+}
+
 // parseTrace reads strace's lines; a call that another process's cut in two is joined.
 func parseTrace(f *os.File) (operations []operation) {
 	begun := map[string]string{}
-	descriptor := regexp.MustCompile(`^(?:p?write(?:64)?|fsync|fdatasync)\(\d+<([^>]*)>`)
-	renamed := regexp.MustCompile(`^rename\w*\((?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]*)", (?:AT_FDCWD(?:<[^>]*>)?, )?"([^"]*)"`)
-	executed := regexp.MustCompile(`^execve\("([^"]*)", \[([^\]]*)`)
 	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
+	lines.Buffer(nil, 8<<20)
 	for lines.Scan() {
 		pid, call, _ := strings.Cut(lines.Text(), " ")
 		call = strings.TrimSpace(call)
@@ -62,18 +94,13 @@ func parseTrace(f *os.File) (operations []operation) {
 		if strings.Contains(call, ") = -1") || strings.HasSuffix(call, "= ?") {
 			continue
 		}
-		switch name, _, _ := strings.Cut(call, "("); name {
-		case "write", "pwrite64", "fsync", "fdatasync":
-			if found := descriptor.FindStringSubmatch(call); found != nil {
-				operations = append(operations, operation{call: strings.TrimPrefix(strings.TrimSuffix(name, "64"), "p"), path: found[1]})
+		name, _, _ := strings.Cut(call, "(")
+		for _, c := range calls {
+			if c.name != name && !(c.name == "rename" && strings.HasPrefix(name, "rename")) {
+				continue
 			}
-		case "rename", "renameat", "renameat2":
-			if found := renamed.FindStringSubmatch(call); found != nil {
-				operations = append(operations, operation{call: "rename", path: found[1], to: found[2]})
-			}
-		case "execve":
-			if found := executed.FindStringSubmatch(call); found != nil {
-				operations = append(operations, operation{call: "exec", path: found[1], to: found[2]})
+			if found := c.pattern.FindStringSubmatch(call); found != nil {
+				operations = append(operations, c.make(found))
 			}
 		}
 	}
@@ -84,7 +111,7 @@ func parseTrace(f *os.File) (operations []operation) {
 // state file that could be torn, or a program that was started while what the
 // agent had written before it could still be lost.
 func replay(operations []operation, state string) (faults []string) {
-	kept := regexp.MustCompile(`^` + regexp.QuoteMeta(state) + `/(journal\.json|documents/[^/]*\.json|transactions/[^/]*/(plan\.json|committing|committed|rebooting|problem\.json|outcome\.json))$`)
+	kept := regexp.MustCompile(`^` + regexp.QuoteMeta(state) + `/(journal\.json|documents/[^/]*\.json|transactions/[^/]*/(plan\.json|committing|committed|rebooting|staged|last-resort|guarded|problem\.json|outcome\.json)|suspension\.json)$`)
 	dirty := map[string]bool{}    // files with data that was written and not synced
 	unsynced := map[string]bool{} // directories with a rename that was not synced
 	versions := map[string]int{}  // of state files, to see that the trace has any

@@ -318,6 +318,29 @@ func TestRunOnAFullDisk(t *testing.T) {
 	}
 }
 
+// One that becomes full while a switch runs does not lose how it ended.
+func TestDiskThatFillsUpDuringARun(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	m := newMachine(t, root)
+	toplevel := build(t, m.Machine, `{ motd = "fills"; activation = "sleep 1"; }`)
+	if err := os.MkdirAll(m.state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", m.state, "tmpfs", 0, "nr_inodes=16"); err != nil {
+		t.Fatalf("a small disk cannot be mounted, which this test needs root for: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(m.state, syscall.MNT_DETACH) })
+	if err := m.Start(t.Context(), nixos.Activation{ID: "one", Toplevel: toplevel, Action: nixos.ActionTest, Limit: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; os.WriteFile(filepath.Join(m.state, strconv.Itoa(n)), nil, 0o600) == nil; n++ {
+	}
+	if result, err := m.Await(t.Context(), "one"); err != nil || !result.Done() || !result.Touched {
+		t.Errorf("%+v %v", result, err)
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()

@@ -57,6 +57,12 @@ func TestUnitThatFailsIsRolledBackAndQuarantined(t *testing.T) {
 	if a := w.lastAttempt(); a.Outcome != v1alpha1.OutcomeRolledBack || a.Reason != "HealthCheckFailed" || len(a.NewlyFailedUnits) != 1 || a.NewlyFailedUnits[0] != "nginx.service" {
 		t.Errorf("attempt %+v", a)
 	}
+	for name, says := range map[string]string{"plan.json": `"running": "` + old + `"`, "outcome.json": `"kind": "RolledBack"`} {
+		data, err := os.ReadFile(filepath.Join(w.state, "transactions", w.lastAttempt().ID, name))
+		if err != nil || !strings.Contains(string(data), says) {
+			t.Errorf("%s is %s, %v", name, data, err)
+		}
+	}
 	calls := len(w.machine.Calls())
 	w.now = w.now.Add(24 * time.Hour)
 	w.pass()

@@ -20,12 +20,14 @@ var exit100 = scenario{"a system that only a reboot brings into force", func(h *
 	h.ready("True", "UpToDate")
 	// One whose agent does not come up after the boot: the boot guard takes it back.
 	good := release
+	h.spec("    mode: Boot\n", checks)
 	h.publish(`_: { initInterface = "systemd 4"; inhibitors = { systemd = "/usr/lib/systemd-257"; }; agent = "/opt/npcnix/crashes"; }`)
 	h.ready("False", "RebootPending")
 	boots := h.boots()
 	h.reboot()
 	h.wait("the boot guard reboots", 300*time.Second, func() bool { return h.boots() > boots && h.state() == good+" "+good+" "+good })
 	h.ready("False", "Quarantined")
+	h.spec("", checks)
 	release = h.publish(`_: { initInterface = "systemd 3"; inhibitors = { systemd = "/usr/lib/systemd-257"; }; }`)
 	h.eventually(release, release, release)
 	h.ready("True", "UpToDate")

@@ -3,6 +3,7 @@ package onhosts_test
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -45,6 +46,52 @@ var killedGuard = scenario{"the guard is killed", func(h *machine) {
 	})
 	h.wait("the earlier system is back", 60*time.Second, func() bool { return h.state() == before })
 	h.ready("False", "Quarantined")
+	h.good("_: { }")
+}}
+
+// The switch itself dies, by whatever kills it: the machine may be anything, so
+// it is taken back; the next one goes on from what the dead one left.
+var killedSwitch = scenario{"the switch is killed", func(h *machine) {
+	before := h.state()
+	h.inPhase(phases[1].begun)
+	h.sh("systemctl kill -s KILL 'npcnix-switch-*-test.service'")
+	h.ready("False", "Quarantined")
+	h.wait("the earlier system is back", 20*time.Second, func() bool { return h.state() == before })
+	if out := h.npcnix("describe", "host", h.name); !strings.Contains(out, "ActivationFailed") || !strings.Contains(out, "KILL") {
+		h.t.Errorf("describe says:\n%s", out)
+	}
+	h.good("_: { }")
+}}
+
+// The power is cut while a rollback runs, and while a system is staged.
+var powerCutsOnTheWayBack = scenario{"the power is cut on the way back, and while staging", func(h *machine) {
+	h.good(`base: { activation = base.activation + "; sleep 1"; }`)
+	before := h.state()
+	h.publish(`base: { units = base.units // { "bad.service" = { wantedBy = [ "multi-user.target" ]; text = "[Service]\nType=oneshot\nExecStart=/bin/false\n"; }; }; }`)
+	h.wait("the rollback begins", 60*time.Second, func() bool {
+		_, err := h.try("systemctl list-units --plain --no-legend 'npcnix-switch-*-rollback-*' | grep -q .")
+		return err == nil
+	})
+	h.powerCut()
+	h.ready("False", "Quarantined")
+	if got := h.state(); got != before {
+		h.t.Errorf("the host is in the state %s, was %s", got, before)
+	}
+	h.spec("    mode: Boot\n", checks)
+	running := strings.Fields(before)[0]
+	release := h.inPhase("systemctl list-units --plain --no-legend 'npcnix-switch-*-boot-*' | grep -q .")
+	h.powerCut()
+	h.wait("it is staged, or was booted", 60*time.Second, func() bool {
+		state := h.state()
+		return state == running+" "+release+" "+release || state == release+" "+release+" "+release
+	})
+	if h.state() != release+" "+release+" "+release {
+		h.ready("False", "RebootPending")
+		h.reboot()
+	}
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+	h.spec("", checks)
 	h.good("_: { }")
 }}
 

@@ -25,15 +25,15 @@ func TestOnHosts(t *testing.T) {
 		daemon    bool
 		scenarios []scenario
 	}{
-		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, cableCut, networkCut, powerCuts}},
-		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, exit100}},
-		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, byHand, drift, specialisation, modes, controlSocket, badChecks, collected}},
+		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, checkRefuses, bootLoaderFails, cableCut, networkCut, powerCuts, powerCutsOnTheWayBack}},
+		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, exit100, heldLock, hangingAgent}},
+		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, killedSwitch, byHand, drift, specialisation, modes, controlSocket, badChecks, collected}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newMachine(t, name, c.suite, c.daemon)
 			h.spec("", checks)
-			h.npcnix("push", h.dir+"/flake", "--remote", h.name)
+			h.npcnix("push", h.dir+"/flake", "--remote", h.remote)
 			h.ready("True", "UpToDate") // the hand-made host is adopted
 			for _, s := range c.scenarios {
 				if !t.Run(s.name, func(t *testing.T) { h.t = t; s.run(h) }) {
@@ -44,6 +44,34 @@ func TestOnHosts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Two hosts that follow one remote: what one cannot run is taken back there
+// alone.
+func TestOnHostsTogether(t *testing.T) {
+	t.Parallel()
+	east := newMachine(t, "east", "trixie", false)
+	west := east.neighbour("west")
+	both := []*machine{east, west}
+	for _, h := range both {
+		h.spec("", checks)
+	}
+	east.npcnix("push", east.dir+"/flake", "--remote", east.remote)
+	for _, h := range both {
+		h.ready("True", "UpToDate")
+	}
+	next := []string{east.describe("_: { }"), west.describe("_: { }")}
+	east.npcnix("push", east.dir+"/flake", "--remote", east.remote)
+	for i, h := range both {
+		h.eventually(next[i], next[i], next[i])
+		h.ready("True", "UpToDate")
+	}
+	west.describe(`_: { activation = "exit 1"; }`)
+	release := east.publish("_: { }")
+	east.eventually(release, release, release)
+	east.ready("True", "UpToDate")
+	west.ready("False", "Quarantined")
+	west.eventually(next[1], next[1], next[1])
 }
 
 // good publishes a generation in which nothing is wrong, and waits until it is in force.

@@ -139,6 +139,7 @@ type machine struct {
 	t      *testing.T
 	lab    *lab
 	name   string
+	remote string
 	suite  string
 	daemon bool
 	dir    string // of the desk
@@ -153,7 +154,7 @@ func newMachine(t *testing.T, name, suite string, daemon bool) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &machine{t: t, lab: l, name: name, suite: suite, daemon: daemon, dir: t.TempDir()}
+	h := &machine{t: t, lab: l, name: name, remote: name, suite: suite, daemon: daemon, dir: t.TempDir()}
 	if err := l.server.NewBucket(t.Context(), "bucket-"+name); err != nil {
 		t.Fatal(err)
 	}
@@ -168,10 +169,24 @@ func newMachine(t *testing.T, name, suite string, daemon bool) *machine {
 		}
 		h.write("flake/"+to, string(data))
 	}
-	h.lifecycle("up", name, filepath.Join(l.root, ".cache/rootfs", suite))
-	h.lifecycle("wait", name, "60")
-	h.install()
+	h.boot()
 	return h
+}
+
+// neighbour boots another host of the same operator, with the same flake.
+func (h *machine) neighbour(name string) *machine {
+	h.t.Helper()
+	other := *h
+	other.name, other.gen = name, 0
+	other.boot()
+	return &other
+}
+
+func (h *machine) boot() {
+	h.t.Helper()
+	h.lifecycle("up", h.name, filepath.Join(h.lab.root, ".cache/rootfs", h.suite))
+	h.lifecycle("wait", h.name, "60")
+	h.install()
 }
 
 func (h *machine) write(name, data string) {
@@ -256,7 +271,7 @@ in base // extra base`, release, h.store, h.name, release, daemon, extra))
 func (h *machine) publish(extra string) (release string) {
 	h.t.Helper()
 	release = h.describe(extra)
-	h.npcnix("push", filepath.Join(h.dir, "flake"), "--remote", h.name, "--force")
+	h.npcnix("push", filepath.Join(h.dir, "flake"), "--remote", h.remote, "--force")
 	return release
 }
 
@@ -274,7 +289,7 @@ spec:
     retry: {minBackoff: 1s, maxBackoff: 2s}
     drift: {grace: 2s}
 %s
-%s`, h.name, h.name, policy, more))
+%s`, h.name, h.remote, policy, more))
 	h.npcnix("apply", "-f", filepath.Join(h.dir, "spec.yaml"))
 }
 
@@ -378,7 +393,7 @@ func (h *machine) ready(status, reason string) {
 // generation is the remote's newest.
 func (h *machine) generation() string {
 	for line := range strings.Lines(h.npcnix("get", "remotes")) {
-		if words := strings.Fields(line); words[0] == h.name {
+		if words := strings.Fields(line); words[0] == h.remote {
 			return words[1]
 		}
 	}

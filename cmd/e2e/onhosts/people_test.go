@@ -7,20 +7,27 @@ import (
 )
 
 var byHand = scenario{"somebody switches at the same moment", func(h *machine) {
-	mine := h.sh("readlink -f /run/current-system")
-	release := h.inPhase(phases[2].begun)
-	h.sh("systemd-run --wait --collect --quiet " + mine + "/bin/switch-to-configuration test")
+	other := h.sh("readlink -f $(ls -d /nix/var/nix/profiles/system-*-link | sort -V | head -2 | tail -1)")
+	release := h.inPhase(phases[1].begun)
+	h.sh("nix-env -p /nix/var/nix/profiles/system --set " + other) // as nixos-rebuild does first
+	h.wait("ours has ended", 20*time.Second, func() bool {
+		_, err := h.try("systemd-run --wait --collect --quiet " + other + "/bin/switch-to-configuration switch")
+		return err == nil
+	})
 	h.wait("the transaction is superseded", 60*time.Second, func() bool {
 		return strings.Contains(h.sh("cat /var/lib/npcnix/transactions/*/outcome.json /var/lib/npcnix/journal.json"), `"Superseded"`)
 	})
 	h.eventually(release, release, release) // as drift, after its grace
 	h.ready("True", "UpToDate")
-	// One that holds stc's lock is waited for.
-	h.sh("systemd-run --collect --quiet --unit=nixos-rebuild-switch-to-configuration flock /run/nixos/switch-to-configuration.lock sleep 5")
-	release = h.publish("_: { }")
-	h.ready("False", "SwitchActive")
-	h.eventually(release, release, release)
-	h.ready("True", "UpToDate")
+	// One that holds stc's lock is waited for, whatever its unit is called; and
+	// so is nixos-rebuild's unit.
+	for _, unit := range []string{"--unit=nixos-rebuild-switch-to-configuration sleep 5", "flock /run/nixos/switch-to-configuration.lock sleep 5"} {
+		h.sh("systemd-run --collect --quiet " + unit)
+		release = h.publish("_: { }")
+		h.ready("False", "SwitchActive")
+		h.eventually(release, release, release)
+		h.ready("True", "UpToDate")
+	}
 }}
 
 var drift = scenario{"drift by hand", func(h *machine) {

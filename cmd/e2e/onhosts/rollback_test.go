@@ -13,6 +13,9 @@ var unitFails = scenario{"a unit fails", func(h *machine) {
 	if out, _ := h.try("systemctl is-active bad"); out != "inactive" {
 		h.t.Errorf("bad.service is %s", out)
 	}
+	h.wait("its log is in the store", 20*time.Second, func() bool {
+		return strings.Contains(h.npcnix("logs", h.name), "the following units failed: bad.service")
+	})
 	h.good("_: { }")
 }}
 
@@ -26,6 +29,39 @@ var autoRestarts = scenario{"a unit restarts again and again", func(h *machine) 
 var activationFails = scenario{"the activation script fails", func(h *machine) {
 	h.takenBack(`_: { activation = "echo cannot mount >&2; exit 1"; }`)
 	h.takenBack(`_: { aborts = "echo aborted >&2; exit 1"; }`)
+	h.good("_: { }")
+}}
+
+var checkRefuses = scenario{"a pre-switch check refuses", func(h *machine) {
+	before := h.state()
+	h.publish(`_: { check = "echo not on my watch >&2; exit 1"; }`)
+	h.ready("False", "RetriesExhausted")
+	if got := h.state(); got != before {
+		h.t.Errorf("the host is in the state %s, was %s", got, before)
+	}
+	if out := h.npcnix("describe", "host", h.name); !strings.Contains(out, "not on my watch") || !strings.Contains(out, "Nothing was changed.") {
+		h.t.Errorf("describe says:\n%s", out)
+	}
+	h.noGuard()
+	h.good("_: { }")
+}}
+
+var bootLoaderFails = scenario{"the boot loader cannot be installed", func(h *machine) {
+	h.takenBack(`_: { bootLoader = "exit 1"; }`)
+	if out := h.npcnix("describe", "host", h.name); !strings.Contains(out, "BootLoaderFailed") {
+		h.t.Errorf("describe does not say BootLoaderFailed:\n%s", out)
+	}
+	h.good("_: { }")
+}}
+
+// The system that is gone back to finds its own lock held, and fails at once or
+// waits, as its program does.
+var heldLock = scenario{"a rollback meets a held lock", func(h *machine) {
+	for _, habit := range []string{"wait", "fail"} {
+		h.good(`_: { lock = "` + habit + `"; }`)
+		h.takenBack(`base: { activation = base.activation + "; systemd-run --no-block --collect --quiet flock /run/nixos/switch-to-configuration.lock sleep 12";
+  units = base.units // { "bad.service" = { wantedBy = [ "multi-user.target" ]; text = "[Service]\nType=oneshot\nExecStart=/bin/false\n"; }; }; }`)
+	}
 	h.good("_: { }")
 }}
 
