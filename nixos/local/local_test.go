@@ -334,6 +334,10 @@ func TestDiskThatFillsUpDuringARun(t *testing.T) {
 	if err := m.Start(t.Context(), nixos.Activation{ID: "one", Toplevel: toplevel, Action: nixos.ActionTest, Limit: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for ticker := time.NewTicker(10 * time.Millisecond); len(m.Output("one", 1)) == 0 && limited.Err() == nil; <-ticker.C {
+	}
 	for n := 0; os.WriteFile(filepath.Join(m.state, strconv.Itoa(n)), nil, 0o600) == nil; n++ {
 	}
 	if result, err := m.Await(t.Context(), "one"); err != nil || !result.Done() || !result.Touched {
