@@ -103,5 +103,8 @@ func runGuard(ctx context.Context, dir, root string, boot bool, w world, log log
 		return fmt.Errorf("guard %s: %w", t.Plan.ID, err)
 	}
 	log.Info("Ended", "outcome", o.Kind, "by", o.By, "reason", o.Problem.Reason, "message", o.Message)
-	return nil
+	if t.Plan.AgentRemoved && o.Kind == transaction.Committed { // no agent tidies up
+		err = errors.Join(machine.Disarm(ctx, t.Plan.ID), machine.Unroot(t.Plan.ID), machine.Unroot(t.Plan.ID+".guard"))
+	}
+	return err
 }

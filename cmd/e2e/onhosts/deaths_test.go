@@ -54,7 +54,7 @@ var killedGuard = scenario{"the guard is killed", func(h *machine) {
 var killedSwitch = scenario{"the switch is killed", func(h *machine) {
 	before := h.state()
 	h.inPhase(phases[1].begun)
-	h.sh("systemctl kill -s KILL 'npcnix-switch-*-test.service'")
+	h.sh("systemctl kill -s KILL --kill-who=main 'npcnix-switch-*-test.service'")
 	h.ready("False", "Quarantined")
 	h.wait("the earlier system is back", 20*time.Second, func() bool { return h.state() == before })
 	if out := h.npcnix("describe", "host", h.name); !strings.Contains(out, "ActivationFailed") || !strings.Contains(out, "KILL") {

@@ -1,0 +1,9 @@
+package window_test
+
+import (
+	"testing"
+
+	"github.com/npcnix/npcnix/tools/rapidtest"
+)
+
+func TestMain(m *testing.M) { rapidtest.Main(m, 300) }

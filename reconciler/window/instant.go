@@ -1,0 +1,76 @@
+package window
+
+import "time"
+
+// Around is how far an offset from UTC reaches, and more: no zone was ever a
+// day and two hours off.
+const around = 26 * time.Hour
+
+// A wall is a local time without its zone: the seconds since 1970 that a clock
+// on the wall would say, were it UTC.
+type wall int64
+
+const day = 24 * 60 * 60
+
+func wallOf(t time.Time) wall {
+	return wall(time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC).Unix())
+}
+
+// midnight is the beginning of the day that w is in.
+func (w wall) midnight() wall {
+	past := w % day
+	if past < 0 {
+		past += day
+	}
+	return w - past
+}
+
+func (w wall) weekday() time.Weekday { return time.Unix(int64(w), 0).UTC().Weekday() }
+
+// segment is a stretch of time with one offset from UTC.
+type segment struct {
+	start, end int64 // Unix seconds; end is exclusive
+	offset     int64 // seconds east of UTC
+}
+
+// segments returns those that cover from until to, in order.
+func segments(zone *time.Location, from, to int64) []segment {
+	var list []segment
+	for at := from; at < to; {
+		t := time.Unix(at, 0).In(zone)
+		_, offset := t.Zone()
+		_, end := t.ZoneBounds()
+		s := segment{start: at, end: to, offset: int64(offset)}
+		if !end.IsZero() && end.Unix() < to {
+			s.end = end.Unix()
+		}
+		list = append(list, s)
+		at = s.end
+	}
+	return list
+}
+
+// onDay returns the first instant at which the wall shows at least w, on the
+// day of w. ok is false for a day that does not exist, and for a time after
+// which none of its day exists.
+func onDay(zone *time.Location, w wall) (instant int64, ok bool) {
+	return first(zone, w, w.midnight()+day)
+}
+
+// from returns the first instant at which the wall shows at least w.
+func from(zone *time.Location, w wall) int64 {
+	instant, _ := first(zone, w, w+2*wall(around/time.Second))
+	return instant
+}
+
+// first returns the first instant at which the wall shows a time in [w, end).
+func first(zone *time.Location, w, end wall) (instant int64, ok bool) {
+	reach := int64(around / time.Second)
+	for _, s := range segments(zone, int64(w)-reach, int64(end)+reach) {
+		at := max(s.start, int64(w)-s.offset)
+		if at < s.end && at+s.offset < int64(end) {
+			return at, true
+		}
+	}
+	return 0, false
+}
