@@ -26,15 +26,15 @@ func TestResultsOfTheSwitch(t *testing.T) {
 		stalled     bool
 		retriesLeft bool
 	}{
-		"0 is done":                        {nixos.Result{Exited: true}, true, meta.True, "UpToDate", "", "build test profile boot", false, false},
-		"4 is switched, checks decide":     {nixos.Result{Exited: true, ExitCode: 4, Output: "failed: x.service"}, true, meta.True, "UpToDate", "", "build test profile boot", false, false},
-		"100 is staged for a reboot":       {nixos.Result{Exited: true, ExitCode: 100}, false, meta.False, "RebootPending", "with a reboot", "build test profile boot", false, false},
-		"2 is a failed activation":         {nixos.Result{Exited: true, ExitCode: 2}, true, meta.False, "ActivationFailed", "exit code 2, the activation script failed. /run/current-system was then /nix/store/3381bdc58276ddebfe64119a5e879462-nixos-system-web.\nThere is no earlier system", "build test", false, true},
-		"any other code says nothing":      {nixos.Result{Exited: true, ExitCode: 11, Output: "Could not acquire lock"}, false, meta.False, "ActivationFailed", "The switch ended before it changed anything: exit code 11. Output: Could not acquire lock.\nNothing was changed.", "build test", false, true},
-		"a signal says nothing":            {nixos.Result{How: "ended by signal: killed"}, false, meta.False, "ActivationFailed", "failed: ended by signal: killed. /run/current-system was then no known system.\nThere is no earlier system", "build test", false, true},
+		"0 is done":                         {nixos.Result{Exited: true}, true, meta.True, "UpToDate", "", "build test profile boot", false, false},
+		"4 is switched, checks decide":      {nixos.Result{Exited: true, ExitCode: 4, Output: "failed: x.service"}, true, meta.True, "UpToDate", "", "build test profile boot", false, false},
+		"100 is staged for a reboot":        {nixos.Result{Exited: true, ExitCode: 100}, false, meta.False, "RebootPending", "with a reboot", "build test profile boot", false, false},
+		"2 is a failed activation":          {nixos.Result{Exited: true, ExitCode: 2}, true, meta.False, "ActivationFailed", "exit code 2, the activation script failed. /run/current-system was then /nix/store/3381bdc58276ddebfe64119a5e879462-nixos-system-web.\nThere is no earlier system", "build test", false, true},
+		"any other code says nothing":       {nixos.Result{Exited: true, ExitCode: 11, Output: "Could not acquire lock"}, false, meta.False, "ActivationFailed", "The switch ended before it changed anything: exit code 11. Output: Could not acquire lock.\nNothing was changed.", "build test", false, true},
+		"a signal says nothing":             {nixos.Result{How: "ended by signal: killed"}, false, meta.False, "ActivationFailed", "failed: ended by signal: killed. /run/current-system was then no known system.\nThere is no earlier system", "build test", false, true},
 		"nor does one that printed nothing": {nixos.Result{Exited: true, ExitCode: 1}, false, meta.False, "ActivationFailed", "failed: exit code 1. /run/current-system was then no known system.\nThere is no earlier system", "build test", false, true},
-		"0 without the system running":     {nixos.Result{Exited: true}, false, meta.False, "ActivationFailed", "exit code 0, but /run/current-system does not name it. /run/current-system was then no known system", "build test", false, true},
-		"4 without the system running too": {nixos.Result{Exited: true, ExitCode: 4}, false, meta.False, "ActivationFailed", "exit code 4", "build test", false, true},
+		"0 without the system running":      {nixos.Result{Exited: true}, false, meta.False, "ActivationFailed", "exit code 0, but /run/current-system does not name it. /run/current-system was then no known system", "build test", false, true},
+		"4 without the system running too":  {nixos.Result{Exited: true, ExitCode: 4}, false, meta.False, "ActivationFailed", "exit code 4", "build test", false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

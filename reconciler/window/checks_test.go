@@ -6,4 +6,4 @@ import (
 	"github.com/npcnix/npcnix/tools/rapidtest"
 )
 
-func TestMain(m *testing.M) { rapidtest.Main(m, 300) }
+func TestMain(m *testing.M) { rapidtest.Main(m, 150) }

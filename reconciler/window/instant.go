@@ -66,6 +66,9 @@ func from(zone *time.Location, w wall) int64 {
 // first returns the first instant at which the wall shows a time in [w, end).
 func first(zone *time.Location, w, end wall) (instant int64, ok bool) {
 	reach := int64(around / time.Second)
+	if instant, ok := plain(zone, w, int64(w)-reach, int64(end)+reach); ok {
+		return instant, true
+	}
 	for _, s := range segments(zone, int64(w)-reach, int64(end)+reach) {
 		at := max(s.start, int64(w)-s.offset)
 		if at < s.end && at+s.offset < int64(end) {
@@ -73,4 +76,14 @@ func first(zone *time.Location, w, end wall) (instant int64, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// plain is first where the zone's clock does not jump all the while.
+func plain(zone *time.Location, w wall, start, end int64) (instant int64, ok bool) {
+	t := time.Unix(start, 0).In(zone)
+	_, offset := t.Zone()
+	if _, jump := t.ZoneBounds(); !jump.IsZero() && jump.Unix() < end {
+		return 0, false
+	}
+	return int64(w) - int64(offset), true
 }
