@@ -24,6 +24,8 @@ type Builder interface {
 	Build(ctx context.Context, req BuildRequest) (toplevel string, err error)
 	// Built reports whether the toplevel that out link roots is still there.
 	Built(ctx context.Context, outLink, toplevel string) bool
+	// CollectGarbage removes from the Nix store what no root keeps.
+	CollectGarbage(ctx context.Context, limit time.Duration) error
 	// Sweep ends the builds that an earlier agent left.
 	Sweep(ctx context.Context) error
 }

@@ -30,8 +30,21 @@ type Machine struct {
 	ProfileGeneration int64
 	// BootDefault is what the boot loader starts next, or Unknown.
 	BootDefault string
+	// BootedSpecialisation is set if Booted is that specialisation of the desired toplevel.
+	BootedSpecialisation string
+	// Reboot is what only a reboot brings into force.
+	Reboot RebootNeed
 	// NixOSVersion and Kernel describe Running.
 	NixOSVersion, Kernel string
+}
+
+// RebootNeed compares what runs with what was booted.
+type RebootNeed struct {
+	// Known is false where a file is missing on either side, or nothing was booted.
+	Known bool
+	// Changed names what differs, such as "kernel, initrd"; of kernel, initrd,
+	// kernel-modules, kernel-params and reboot-triggers.
+	Changed string
 }
 
 // Runs reports whether the toplevel, which Observe was asked about, or one of
@@ -57,10 +70,15 @@ type Observer interface {
 	// Units lists the machine's services. ErrNoServiceManager is returned
 	// where nothing manages any.
 	Units(ctx context.Context) (Units, error)
-	// BootFull reports whether /boot has no room for another kernel's worth of
-	// anything: then a boot loader that could not be installed is no fault of
-	// the system.
-	BootFull() bool
+	// BootFull reports whether /boot has no room for the kernel and the initrd of
+	// a toplevel, as far as they are not there, and for an entry: then a boot
+	// loader that could not be installed is no fault of the system.
+	BootFull(toplevel string) bool
+	// FreeDisk is what is free on the file system of the Nix store, in bytes. ok
+	// is false where that cannot be told.
+	FreeDisk() (free int64, ok bool)
+	// Sessions names who is logged in.
+	Sessions(ctx context.Context) ([]string, error)
 	// OtherSwitch says what else switches the machine just now, or "".
 	OtherSwitch(ctx context.Context) (string, error)
 	// NixVersion returns the version of Nix, such as 2.8.0.

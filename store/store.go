@@ -77,6 +77,14 @@ type PutOptions struct {
 	IfMatch string
 }
 
+// Clocked is a store whose answers tell its server's time.
+type Clocked interface {
+	// Skew is how far the server's clock was ahead of this machine's at the
+	// newest answer; negative if it was behind. known is false while no answer
+	// told the time. It is exact to a second, and to how long an answer takes.
+	Skew() (skew time.Duration, known bool)
+}
+
 // Store is an object store, or the part of one below a prefix. Implementations
 // are safe for concurrent use. Reads see every Put that returned before they
 // began. Keys are as ValidateKey says.

@@ -140,6 +140,16 @@ const (
 	ReasonRebootPending = "RebootPending"
 	// ReasonRebooting: the host was told to reboot.
 	ReasonRebooting = "Rebooting"
+	// ReasonRebootFailed: the host was told three times to reboot, and did not.
+	ReasonRebootFailed = "RebootFailed"
+	// ReasonRebootNotRequired: what was booted has the kernel, initrd, modules and parameters of what runs.
+	ReasonRebootNotRequired = "RebootNotRequired"
+	// ReasonWaitingForWindow: the step waits for the maintenance window, or for the host's own part of it.
+	ReasonWaitingForWindow = "WaitingForWindow"
+	// ReasonClockSkewed: the host's clock is more than two minutes off the store's.
+	ReasonClockSkewed = "ClockSkewed"
+	// ReasonClockAgrees: the host's clock agrees with the store's.
+	ReasonClockAgrees = "ClockAgrees"
 	// ReasonTested: the desired system runs and is confirmed; the policy's mode makes it not permanent.
 	ReasonTested = "Tested"
 	// ReasonBuiltOnly: the policy's mode activates nothing.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -150,6 +151,56 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 		return fmt.Errorf("nix-env %s: exit code %d: %s", verb[0], result.ExitCode, humanTail(string(result.Stderr)))
 	}
 	return nil
+}
+
+// Retain removes the oldest generations of the profile.
+func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) error {
+	machine, err := m.Observe(ctx, "")
+	if err != nil {
+		return err
+	}
+	protected = append(protected, machine.Booted, machine.Running, machine.Profile, machine.BootDefault)
+	generations, err := m.generations()
+	if err != nil {
+		return err
+	}
+	var gone []string
+	for i, number := range generations { // newest first
+		target, err := filepath.EvalSymlinks(fmt.Sprintf("%s-%d-link", m.path(profile), number))
+		if i < int(keep) || (err == nil && slices.Contains(protected, target)) {
+			continue
+		}
+		gone = append(gone, strconv.FormatInt(number, 10))
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	result, err := m.nix(ctx, "nix-env", append([]string{"--profile", m.path(profile), "--delete-generations"}, gone...)...)
+	if err != nil {
+		return err
+	}
+	if result.ExitCode != 0 {
+		return fmt.Errorf("nix-env --delete-generations: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
+	}
+	return nil
+}
+
+// generations are the numbers of the profile's, newest first.
+func (m *Machine) generations() ([]int64, error) {
+	links, err := filepath.Glob(m.path(profile) + "-*-link")
+	if err != nil {
+		return nil, fmt.Errorf("look for generations: %w", err)
+	}
+	var numbers []int64
+	for _, link := range links {
+		text := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(link), "system-"), "-link")
+		if number, err := strconv.ParseInt(text, 10, 64); err == nil {
+			numbers = append(numbers, number)
+		}
+	}
+	slices.Sort(numbers)
+	slices.Reverse(numbers)
+	return numbers, nil
 }
 
 // rootLink is the garbage collector's root number i of that name.

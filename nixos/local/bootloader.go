@@ -37,14 +37,54 @@ func (m *Machine) bootDefault() string {
 	return filepath.Dir(init)
 }
 
-// bootRoom is the least room on /boot, in bytes, with which a boot loader's
-// installer does not fail for the lack of it: entries alone need that much.
+// bootRoom is what an installer needs on /boot beside kernels and initrds, in
+// bytes: entries, and a file that is written before it takes another's place.
 const bootRoom = 64 << 10
 
-// BootFull looks at the file system.
-func (m *Machine) BootFull() bool {
+// BootFull looks at the file system. Installers copy kernel and initrd to names
+// that have the hash of their store paths, unless they are there.
+func (m *Machine) BootFull(toplevel string) bool {
 	var fs unix.Statfs_t
-	return unix.Statfs(m.path("boot"), &fs) == nil && fs.Bavail*uint64(fs.Bsize) < bootRoom //nolint:gosec // never negative
+	if unix.Statfs(m.path("boot"), &fs) != nil {
+		return false // there is none
+	}
+	need := uint64(bootRoom)
+	for _, name := range []string{"kernel", "initrd"} {
+		file, err := filepath.EvalSymlinks(filepath.Join(toplevel, name))
+		if err != nil || m.onBoot(file) {
+			continue
+		}
+		if info, err := os.Stat(file); err == nil {
+			need += uint64(info.Size()) //nolint:gosec // never negative
+		}
+	}
+	return fs.Bavail*uint64(fs.Bsize) < need //nolint:gosec // never negative
+}
+
+// hashLength is that of the hash in a store path's name.
+const hashLength = 32
+
+// onBoot reports whether a file of the Nix store was copied to /boot.
+func (m *Machine) onBoot(file string) bool {
+	name, ok := strings.CutPrefix(file, storeDir)
+	if !ok || len(name) < hashLength {
+		return false
+	}
+	found := false
+	_ = filepath.WalkDir(m.path("boot"), func(path string, _ fs.DirEntry, err error) error { // what cannot be read is not there
+		found = found || (err == nil && strings.Contains(filepath.Base(path), name[:hashLength]))
+		return nil
+	})
+	return found
+}
+
+// FreeDisk looks at the file system of the Nix store.
+func (*Machine) FreeDisk() (free int64, ok bool) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(storeDir, &fs); err != nil {
+		return 0, false
+	}
+	return int64(fs.Bavail) * fs.Bsize, true //nolint:gosec // less than any disk has
 }
 
 // value returns the value of a key in a file of "key value" lines; with a

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/nixos/run"
@@ -53,6 +54,18 @@ func readBuilt(stdout []byte, outLink string) (string, error) {
 		return "", fmt.Errorf("nix build did not root %s at %s", toplevel, outLink)
 	}
 	return toplevel, nil
+}
+
+// CollectGarbage runs Nix's own. Generations are no garbage; see Retain.
+func (m *Machine) CollectGarbage(ctx context.Context, limit time.Duration) error {
+	result, err := m.nixIn(ctx, buildUnits, "/", limit, "nix-store", "--gc")
+	if err != nil {
+		return err
+	}
+	if result.ExitCode != 0 {
+		return fmt.Errorf("nix-store --gc: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
+	}
+	return nil
 }
 
 // Built reports whether out link still roots the toplevel.

@@ -33,6 +33,10 @@ func (m *Machine) Observe(_ context.Context, desired string) (nixos.Machine, err
 	if got.Running != desired {
 		got.Specialisation = specialisation(desired, got.Running)
 	}
+	if got.Booted != desired {
+		got.BootedSpecialisation = specialisation(desired, got.Booted)
+	}
+	got.Reboot = m.rebootNeed()
 	got.NixOSVersion = firstLine(filepath.Join(got.Running, "nixos-version"))
 	got.Kernel = kernelVersion(got.Running)
 	return got, nil

@@ -22,7 +22,7 @@ import (
 // for another root, no-stc lacks switch-to-configuration, no-agent does not
 // start the agent, agent:X starts another agent, special:X has that
 // specialisation, takes:X takes that long to activate, fails:X has a service that fails, inhibits:X is a critical
-// component.
+// component, kernel:X is its kernel.
 type Machine struct {
 	// OnBuild, if set, decides about a build before it is done.
 	OnBuild func(req nixos.BuildRequest) error
@@ -45,8 +45,15 @@ type Machine struct {
 	Rooted bool
 	// Unmanaged is a machine without a service manager.
 	Unmanaged bool
-	// Full says that /boot is full.
-	Full bool
+	// Full says that /boot is full, Free what is free on /nix; 0 is plenty.
+	// OnCollect is what collecting garbage does.
+	Full      bool
+	Free      int64
+	OnCollect func()
+	// LoggedIn are those who are.
+	LoggedIn []string
+	// OnPower, if set, decides whether the machine reboots when it is told to.
+	OnPower func() error
 	// Other says what else switches the machine.
 	Other string
 	// Warned are the machine's warnings.
@@ -139,6 +146,15 @@ func (m *Machine) Observe(ctx context.Context, desired string) (nixos.Machine, e
 	if got.Running != desired {
 		got.Specialisation = m.Specialisation(desired, got.Running)
 	}
+	if got.Booted != desired {
+		got.BootedSpecialisation = m.Specialisation(desired, got.Booted)
+	}
+	if got.Booted != "" {
+		got.Reboot.Known = true
+		if m.kernelOf(got.Booted) != m.kernelOf(got.Running) {
+			got.Reboot.Changed = "kernel"
+		}
+	}
 	return got, ctx.Err() //nolint:wrapcheck // the caller's own
 }
 
@@ -189,7 +205,31 @@ func (m *Machine) Units(ctx context.Context) (nixos.Units, error) {
 }
 
 // BootFull returns Full.
-func (m *Machine) BootFull() bool { return m.Full }
+func (m *Machine) BootFull(string) bool { return m.Full }
+
+// FreeDisk returns Free.
+func (m *Machine) FreeDisk() (free int64, ok bool) { return m.Free, m.Free > 0 }
+
+// Sessions returns LoggedIn.
+func (m *Machine) Sessions(context.Context) ([]string, error) { return m.LoggedIn, nil }
+
+// CollectGarbage calls OnCollect.
+func (m *Machine) CollectGarbage(context.Context, time.Duration) error {
+	m.mu.Lock()
+	m.called("collect garbage")
+	m.mu.Unlock()
+	if m.OnCollect != nil {
+		m.OnCollect()
+	}
+	return nil
+}
+
+// kernelOf is the kernel of a system: what follows the word kernel: of its
+// flake. The caller holds the lock.
+func (m *Machine) kernelOf(toplevel string) string {
+	kernel, _ := m.word(toplevel, "kernel:")
+	return kernel
+}
 
 // OtherSwitch returns Other.
 func (m *Machine) OtherSwitch(context.Context) (string, error) { return m.Other, nil }

@@ -3,6 +3,8 @@ package nixfake
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,7 +170,10 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 	if m.paths == nil {
 		m.paths = map[int64]string{}
 	}
-	newest := int64(len(m.paths))
+	newest := int64(0)
+	for number := range m.paths {
+		newest = max(newest, number)
+	}
 	switch {
 	case generation > 0 && m.paths[generation] == toplevel:
 		m.state.ProfileGeneration = generation
@@ -179,6 +184,20 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 	}
 	m.state.Profile = toplevel
 	m.paths[m.state.ProfileGeneration] = toplevel
+	return nil
+}
+
+// Retain forgets the oldest generations.
+func (m *Machine) Retain(_ context.Context, keep int32, protected ...string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	protected = append(protected, m.state.Booted, m.state.Running, m.state.Profile, m.state.BootDefault)
+	numbers := slices.Sorted(maps.Keys(m.paths))
+	for i, number := range numbers {
+		if len(numbers)-i > int(keep) && !slices.Contains(protected, m.paths[number]) {
+			delete(m.paths, number)
+		}
+	}
 	return nil
 }
 
@@ -328,6 +347,9 @@ func (m *Machine) Reboot(_ context.Context, why string) error {
 	m.mu.Lock()
 	m.called("reboot %s", strings.ReplaceAll(why, " ", "_"))
 	m.mu.Unlock()
+	if m.OnPower != nil {
+		return m.OnPower()
+	}
 	m.PowerCut()
 	return nil
 }

@@ -67,8 +67,10 @@ func (r *Reconciler) observeAgain(ctx context.Context, p *pass) error {
 }
 
 func (r *Reconciler) act(ctx context.Context, p *pass) error {
-	if err := r.open(ctx); err != nil {
-		return err
+	if attempts(p.decision.Action) {
+		if err := r.open(ctx); err != nil {
+			return err
+		}
 	}
 	p.progress = p.decision.Message
 	defer func() { p.progress = "" }()
@@ -83,6 +85,30 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 		}
 	}
 	return r.carryOut(ctx, p)
+}
+
+// attempts reports whether an act is part of an attempt of its own.
+func attempts(a plan.Action) bool {
+	switch a {
+	case plan.CollectGarbage, plan.Announce, plan.Reboot: // the last one goes on with the attempt that staged the system
+		return false
+	default:
+		return true
+	}
+}
+
+// collectGarbage makes room for a build.
+func (r *Reconciler) collectGarbage(ctx context.Context) error {
+	r.journal.CollectedAt = r.opts.Now()
+	if err := r.save(); err != nil {
+		return err
+	}
+	limit := r.policy().Timeouts.Build.Duration
+	r.pulse.Begin("collect garbage", limit+awaitSlack)
+	if err := r.opts.Builder.CollectGarbage(ctx, limit); err != nil { // the disk says whether it helped
+		r.opts.Log.Error(err, "Could not collect garbage", "host", r.opts.Host)
+	}
+	return nil
 }
 
 // carryOut does the act that was decided.
@@ -101,6 +127,12 @@ func (r *Reconciler) carryOut(ctx context.Context, p *pass) error {
 		return r.mend(context.WithoutCancel(ctx), p)
 	case plan.DryActivate:
 		return r.dryActivate(ctx, p)
+	case plan.CollectGarbage:
+		return r.collectGarbage(ctx)
+	case plan.Announce:
+		return r.announceReboot(ctx)
+	case plan.Reboot:
+		return r.reboot(ctx, p)
 	default:
 		return fmt.Errorf("no such action: %s", p.decision.Action)
 	}
@@ -137,7 +169,7 @@ func (r *Reconciler) decide(ctx context.Context, in plan.Input) (plan.Decision, 
 		}
 	}
 	permanent := in.Spec.RebuildPolicy.Mode != v1alpha1.ModeTest
-	in.Gates = &plan.Gates{OtherSwitch: other, AgentRemoved: removed, BootFull: permanent && r.opts.Observer.BootFull()}
+	in.Gates = &plan.Gates{OtherSwitch: other, AgentRemoved: removed, BootFull: permanent && r.opts.Observer.BootFull(in.Desired)}
 	return plan.Decide(in), nil
 }
 

@@ -244,3 +244,35 @@ func TestRollbackTellsWhatStillFails(t *testing.T) {
 		t.Errorf("attempt %+v", a)
 	}
 }
+
+// An agent that is killed late in confirming leaves the next one the time for
+// what it was to see: to be started again is not the new system's fault.
+func TestAgentThatIsKilledLateInConfirming(t *testing.T) {
+	t.Parallel()
+	state := filepath.Join(t.TempDir(), "state")
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, machine: &nixfake.Machine{}, state: state, now: time.Now()}
+		w.store = fault.New(mem.New(time.Now))
+		w.machine.OnGuard = w.guardOf(w.machine)
+		w.with = func(o *hostOptions) { o.Now = time.Now }
+		w.restart()
+		w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", `settle: 20s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`, 1)+
+			"  rebuildPolicy: {timeouts: {confirm: 30s}}\n")
+		w.publish("web 1")
+		w.pass()
+		w.machine.OnProbe = func(string) error { panic("killed") }
+		w.publish("web 2")
+		if _, err := reconciler.Once(t.Context(), w.r.Reconcile, "web"); !errors.Is(err, reconciler.ErrPanic) {
+			t.Fatal(err)
+		}
+		w.machine.OnProbe = nil
+		time.Sleep(15 * time.Second)
+		w.restart()
+		w.pass()
+		w.want("Ready", meta.True, "UpToDate", "generation 2")
+		w.machine.WaitGuards()
+		if err := w.r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -25,7 +25,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""
 	}
-	j.RebootNeeded, j.LeaveBoot = false, o.RebootFrom
+	j.RebootNeeded, j.LeaveBoot, j.Reboot = false, o.RebootFrom, nil
 	var err error
 	switch o.Kind {
 	case transaction.Committed, transaction.Tested:
@@ -96,6 +96,9 @@ func (r *Reconciler) inForce(ctx context.Context, t *transaction.Transaction, o 
 func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome) error {
 	j := r.journal
 	p.attempted = true
+	if t.Plan.Committed && o.Kind == transaction.RolledBack {
+		j.Committed = t.Plan.Recorded.Profile
+	}
 	if o.Problem.StoreLost && o.Kind == transaction.RolledBack && !r.reachable(ctx, p, t) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining

@@ -71,13 +71,18 @@ func (r *Reconciler) judgeConfirmation(t *transaction.Transaction, healthErr, tr
 	}
 }
 
+// resumeSlack is how much longer an agent has that goes on where another was
+// killed: to be started takes time, which is not the new system's fault. The
+// guard, which has a minute more than both limits, waits for that.
+const resumeSlack = 45 * time.Second
+
 // confirmLeft is what is left of the limit, whichever agent began to confirm. A
 // clock that was set meanwhile begins it anew; the guard's own is monotonic.
 func (r *Reconciler) confirmLeft(limit time.Duration) (time.Duration, error) {
-	now := r.opts.Now()
-	gone := now.Sub(r.journal.ConfirmingSince)
-	if since := r.journal.ConfirmingSince; !since.IsZero() && gone >= 0 && gone <= limit {
-		return limit - gone, nil
+	now, since := r.opts.Now(), r.journal.ConfirmingSince
+	left := limit + min(limit, resumeSlack) - now.Sub(since)
+	if !since.IsZero() && !since.After(now) && left >= 0 {
+		return left, nil
 	}
 	r.journal.ConfirmingSince = now
 	return limit, r.save()

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
-	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/statefile"
 )
 
@@ -89,7 +88,7 @@ func (r *Reconciler) Suspended() *Suspension {
 	r.requests.mu.Lock()
 	defer r.requests.mu.Unlock()
 	s := r.requests.suspension
-	if s == nil || (!s.Until.IsZero() && !r.opts.Now().Before(s.Until)) {
+	if s == nil || (!s.Until.IsZero() && !r.opts.Now().Before(s.Until) && !r.skewed()) {
 		return nil
 	}
 	return s
@@ -139,20 +138,6 @@ func (r *Reconciler) retry() error {
 	if !r.requests.takeRetry() {
 		return nil
 	}
-	j := r.journal
-	j.Quarantine, j.BootedOther = nil, nil
-	j.Tries = tries{Key: j.Tries.Key}
+	r.journal.forgive()
 	return r.save()
-}
-
-// suspension returns what suspends the host at now: the spec or a person on
-// the host, nil if neither does.
-func (r *Reconciler) suspension(now time.Time) *plan.Suspension {
-	if local := r.Suspended(); local != nil {
-		return &plan.Suspension{Reason: local.Reason, Until: local.Until}
-	}
-	if a := r.documents.accepted; a != nil {
-		return suspension(a.spec.Suspend, now)
-	}
-	return nil
 }

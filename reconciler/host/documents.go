@@ -9,6 +9,7 @@ import (
 	"github.com/npcnix/npcnix/apis/codec"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/window"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/document"
 )
@@ -27,6 +28,8 @@ type documents struct {
 
 	// accepted is the HostSpec in force, with its digests; nil if there is none.
 	accepted *acceptedSpec
+	// adopted is the HostOverride in force; nil if there is none.
+	adopted *adoptedOverride
 	// specProblem says why the newest HostSpec or HostOverride is not in force.
 	specProblem, overrideProblem *plan.Problem
 
@@ -43,6 +46,7 @@ type acceptedSpec struct {
 	policyDigest string
 	labels       map[string]string
 	spec         v1alpha1.HostSpecSpec // with defaults
+	calendar     *window.Calendar
 }
 
 // look asks for a document that may have changed. changed is false while it
@@ -109,19 +113,31 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 	return nil
 }
 
+// only returns the one document of a file; more says that others follow.
+func only(k known, data []byte) (doc codec.Document, more bool, err error) {
+	docs, err := codec.Split(k.key, data)
+	if err != nil {
+		return doc, false, err
+	}
+	if len(docs) == 0 {
+		return codec.Document{Source: k.key, Raw: data}, false, nil
+	}
+	return docs[0], len(docs) > 1, nil
+}
+
+// secondDocument is what is refused in a file that has one.
+const secondDocument = "a second YAML document in the file"
+
 // acceptSpec decodes a HostSpec as strictly as its writers do.
 func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem) {
 	refuse := func(reason, message string) (*acceptedSpec, *plan.Problem) {
 		return nil, &plan.Problem{Reason: reason, Message: message, Stalled: true}
 	}
-	docs, err := codec.Split(k.key, data)
-	if err == nil && len(docs) == 0 {
-		docs = []codec.Document{{Source: k.key, Raw: data}}
-	}
+	doc, more, err := only(k, data)
 	if err != nil {
 		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
 	}
-	spec, err := codec.DecodeStrict[v1alpha1.HostSpec](docs[0], v1alpha1.KindHostSpec)
+	spec, err := codec.DecodeStrict[v1alpha1.HostSpec](doc, v1alpha1.KindHostSpec)
 	if err == nil && spec.Metadata.Name != host {
 		err = fmt.Errorf("%s: metadata.name is %s, expected %s", k.key, spec.Metadata.Name, host)
 	}
@@ -129,50 +145,28 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
 	}
 	unsupported := notSupported(spec.Spec)
-	if len(docs) > 1 {
-		unsupported = append(unsupported, "a second YAML document in the file")
+	if more {
+		unsupported = append(unsupported, secondDocument)
 	}
 	if len(unsupported) > 0 {
 		return refuse(v1alpha1.ReasonNotSupported, notSupportedMessage(unsupported))
 	}
-	digest, err := codec.SpecDigest(docs[0])
+	digest, err := codec.SpecDigest(doc)
 	if err != nil {
 		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
 	}
-	policy, err := codec.FieldDigest(docs[0], "spec", "rebuildPolicy")
+	policy, err := codec.FieldDigest(doc, "spec", "rebuildPolicy")
 	if err != nil {
 		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
 	}
-	checks, err := codec.FieldDigest(docs[0], "spec", "healthChecks")
+	checks, err := codec.FieldDigest(doc, "spec", "healthChecks")
 	if err != nil {
 		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
 	}
 	return &acceptedSpec{
 		etag: k.etag, digest: digest, policyDigest: codec.Digest([]byte(policy + checks)),
-		labels: spec.Metadata.Labels, spec: spec.Spec.WithDefaults(host),
+		labels: spec.Metadata.Labels, spec: spec.Spec.WithDefaults(host), calendar: window.New(host, spec.Spec.MaintenanceWindow),
 	}, nil
-}
-
-// observeOverride looks at the HostOverride. This agent cannot carry any out,
-// so one that is there stops the host.
-func (r *Reconciler) observeOverride(ctx context.Context, _ *pass) error {
-	d := &r.documents
-	_, changed, err := d.override.look(ctx, r.opts.Store, store.OverrideKey(r.opts.Host))
-	if errors.Is(err, store.ErrAccessDenied) {
-		d.override, d.overrideProblem = known{}, nil // this agent adopts none, so it is absent
-		return nil
-	}
-	if err != nil || !changed {
-		return err
-	}
-	d.overrideProblem = nil
-	if d.override.present {
-		d.overrideProblem = &plan.Problem{
-			Reason: v1alpha1.ReasonNotSupported, Stalled: true,
-			Message: notSupportedMessage([]string{"the HostOverride " + d.override.key}),
-		}
-	}
-	return nil
 }
 
 // observeRemote looks at the Remote that the spec in force names.

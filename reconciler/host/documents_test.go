@@ -41,7 +41,7 @@ func TestSuspendedHostObservesAndReports(t *testing.T) {
 	if outcome := w.once(); !outcome.Decision.Waiting {
 		t.Errorf("decision %+v", outcome.Decision)
 	}
-	w.want("Ready", meta.False, "Suspended", "Suspended (INC-42) until 2026-11-22T12:00:00Z; generation 2 of prod (abababababab) is not in force.")
+	w.want("Ready", meta.False, "Suspended", "Suspended by its HostSpec (INC-42) until 2026-11-22T12:00:00Z; generation 2 of prod (abababababab) is not in force.")
 	w.wantCalls("build", "test", "profile", "boot")
 	w.now = w.now.Add(2 * time.Hour)
 	w.pass()
@@ -58,15 +58,8 @@ func TestSpecProblems(t *testing.T) {
 		"empty":            {"hosts/web.yaml", "", "SpecInvalid", "empty"},
 		"too large":        {"hosts/web.yaml", strings.Repeat("#", 10<<20), "SpecInvalid", "256 KiB"},
 		"missing remote":   {"hosts/web.yaml", strings.Replace(hostSpec, "prod", "other", 1), "RemoteNotFound", "npcnix push --remote other"},
-		"override":         {"overrides/web.yaml", "whatever", "NotSupported", "overrides/web.yaml"},
 		"second document":  {"hosts/web.yaml", hostSpec + "---\n" + hostSpec, "NotSupported", "a second YAML document"},
-		"a window":         {"hosts/web.yaml", hostSpec + "  maintenanceWindow: {timeZone: UTC}\n", "NotSupported", "spec.maintenanceWindow"},
 		"closures":         {"hosts/web.yaml", hostSpec + "  origin: Closure\n", "NotSupported", "spec.origin: Closure"},
-		"reboots":          {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {reboot: {when: Always}}\n", "NotSupported", "spec.rebuildPolicy.reboot"},
-		"full disk":        {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {diskFull: GarbageCollect}\n", "NotSupported", "spec.rebuildPolicy.diskFull"},
-		"free disk":        {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {minFreeDisk: 1GiB}\n", "NotSupported", "spec.rebuildPolicy.minFreeDisk"},
-		"retention":        {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {retention: {generations: 3}}\n", "NotSupported", "spec.rebuildPolicy.retention"},
-		"reboot timeout":   {"hosts/web.yaml", hostSpec + "  rebuildPolicy: {timeouts: {reboot: 1m}}\n", "NotSupported", "spec.rebuildPolicy.timeouts.reboot"},
 		"malformed remote": {"remotes/prod.yaml", "kind: [", "RemoteInvalid", "remotes/prod.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -199,10 +192,10 @@ func TestDocumentThatCannotBeReadIsReported(t *testing.T) {
 func TestRefusedSpecDoesNotBringAnOlderOneBack(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
-	w.put("hosts/web.yaml", hostSpec+"  maintenanceWindow: {timeZone: UTC}\n")
+	w.put("hosts/web.yaml", hostSpec+"  origin: Closure\n")
 	w.pass()
 	w.want("Stalled", meta.True, "NotSupported", "")
-	w.put("hosts/web.yaml", hostSpec+"  maintenanceWindow: {timeZone: UTC}\n  typo: 1\n")
+	w.put("hosts/web.yaml", hostSpec+"  origin: Closure\n  typo: 1\n")
 	w.publish("web 2")
 	w.restart()
 	w.pass()

@@ -8,6 +8,8 @@ import (
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/window"
+	"github.com/npcnix/npcnix/store"
 )
 
 // errNixUnavailable is returned when Nix does not even say its version.
@@ -21,9 +23,10 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 		Committed: j.Committed, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
 	}
 	p.desired = nil
-	if err := r.retry(); err != nil {
+	if err := errors.Join(r.retry(), r.handle(p)); err != nil {
 		return in, err
 	}
+	in.Asked = p.asked
 	r.declared(&in)
 	if in.Spec != nil && in.Remote != nil {
 		if err := r.desired(ctx, p); err != nil {
@@ -44,20 +47,56 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	if in.Unhealthy, err = r.unhealthy(ctx, in); err != nil {
 		return in, fmt.Errorf("check health: %w", err)
 	}
-	return in, r.trackDrift(ctx, &in)
+	in.Disk = r.disk(in.Now)
+	return in, errors.Join(r.trackDrift(ctx, &in), r.trackReboot(ctx, &in))
+}
+
+// collectPause is how often garbage is collected at most.
+const collectPause = time.Hour
+
+// disk is the room for a build, nil where it cannot be told.
+func (r *Reconciler) disk(now time.Time) *plan.Disk {
+	free, ok := r.opts.Observer.FreeDisk()
+	if !ok {
+		return nil
+	}
+	since := now.Sub(r.journal.CollectedAt)
+	return &plan.Disk{Free: free, Collected: !r.journal.CollectedAt.IsZero() && since >= 0 && since < collectPause}
 }
 
 // declared adds what the documents say.
 func (r *Reconciler) declared(in *plan.Input) {
 	d := &r.documents
-	if d.overrideProblem != nil {
+	if in.SpecProblem == nil {
 		in.SpecProblem = d.overrideProblem
-		return
 	}
 	if d.accepted != nil {
-		in.Spec = &d.accepted.spec
-		in.Suspended = r.suspension(in.Now)
+		in.Spec, in.Window = &d.accepted.spec, r.calendar()
+		in.Suspended, in.ClockSkewed = r.suspension(in.Now), r.skewed()
 	}
+}
+
+// calendar is the host's window, as the override opens it.
+func (r *Reconciler) calendar() *window.Calendar {
+	c := r.documents.accepted.calendar
+	if until := r.documents.overrideSpec().OpenWindowUntil; until != nil {
+		return c.OpenedUntil(until.Time)
+	}
+	return c
+}
+
+// maxSkew is how far this machine's clock may be from the store's.
+const maxSkew = 2 * time.Minute
+
+// skewed reports whether this machine's clock is too far from the store's to
+// judge by it. A store that tells no time is believed to agree.
+func (r *Reconciler) skewed() bool {
+	clocked, ok := r.opts.Store.(store.Clocked)
+	if !ok {
+		return false
+	}
+	skew, known := clocked.Skew()
+	return known && skew.Abs() > maxSkew
 }
 
 // unhealthy says what is wrong with the desired system, if it runs.
@@ -80,20 +119,6 @@ func (r *Reconciler) remembered(in *plan.Input, desired string) {
 		in.BootedOther = fmt.Sprintf("The host booted %s instead of %s, which was committed last: a person or a boot counter wanted that. "+
 			"Nothing is corrected until the spec or the remote changes, or npcnix-reconciler retry on the host.", b.Booted, b.Committed)
 	}
-}
-
-// suspension returns the suspension that is in force at now, or nil.
-func suspension(s *v1alpha1.Suspend, now time.Time) *plan.Suspension {
-	if s == nil {
-		return nil
-	}
-	if s.Until == nil {
-		return &plan.Suspension{Reason: s.Reason}
-	}
-	if !now.Before(s.Until.Time) {
-		return nil
-	}
-	return &plan.Suspension{Reason: s.Reason, Until: s.Until.Time}
 }
 
 // desired finds the toplevel that the target's source gave, if it is still there.

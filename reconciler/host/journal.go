@@ -43,7 +43,9 @@ const (
 	// phaseStaging: profile and boot default are being set, without activation.
 	phaseStaging phase = "Staging"
 	// phaseRebootPending: they are, and only a reboot is missing.
-	phaseRebootPending  phase = "RebootPending"
+	phaseRebootPending phase = "RebootPending"
+	// phaseRebooting: the machine was told to reboot.
+	phaseRebooting      phase = "Rebooting"
 	phaseRollingBack    phase = "RollingBack"
 	phaseRolledBack     phase = "RolledBack"
 	phaseRollbackFailed phase = "RollbackFailed"
@@ -59,6 +61,9 @@ func (p phase) transacting() bool {
 		return false
 	}
 }
+
+// waiting reports whether a staged transaction waits for a reboot.
+func (p phase) waiting() bool { return p == phaseRebootPending || p == phaseRebooting }
 
 // journal is what the host remembers between two looks and over a crash.
 type journal struct {
@@ -108,6 +113,12 @@ type journal struct {
 	BootedOther *bootedOther `json:"bootedOther,omitempty"`
 	// Units are the services as they were when the committed system was confirmed.
 	Units *health.Baseline `json:"units,omitempty"`
+	// Handled are the requests of the override that were taken up.
+	Handled v1alpha1.Handled `json:"handled,omitzero"`
+	// Reboot is one that is wanted.
+	Reboot *wantedReboot `json:"reboot,omitempty"`
+	// CollectedAt is when garbage was collected last.
+	CollectedAt time.Time `json:"collectedAt,omitzero"`
 	// LogSlot is where the next log goes.
 	LogSlot int `json:"logSlot,omitempty"`
 }
@@ -126,6 +137,26 @@ type bootedOther struct {
 	Booted    string `json:"booted"`
 	Committed string `json:"committed"`
 	Content   string `json:"content"`
+}
+
+// wantedReboot is a reboot that the policy wants.
+type wantedReboot struct {
+	// Since is when it was first seen to be wanted.
+	Since time.Time `json:"since"`
+	// Announced is when those who are logged in were told.
+	Announced time.Time `json:"announced,omitzero"`
+	// Asked counts how often the machine was told to, AskedAt is the last time.
+	Asked   int32     `json:"asked,omitempty"`
+	AskedAt time.Time `json:"askedAt,omitzero"`
+}
+
+// forgive forgets, at an operator's word, what would hold a target back.
+func (j *journal) forgive() {
+	j.Quarantine, j.BootedOther = nil, nil
+	j.Tries = tries{Key: j.Tries.Key}
+	if j.Reboot != nil {
+		j.Reboot.Asked = 0
+	}
 }
 
 // maxQuarantine is how many targets are remembered.
@@ -252,7 +283,7 @@ func (j *journal) upgrade() {
 func phases() []phase {
 	return []phase{
 		phaseIdle, phaseLost, phaseFetched, phaseVerified, phaseBuilt, phaseArmed, phaseSwitching, phaseConfirming, phaseCommitting,
-		phaseCommitted, phaseStaging, phaseRebootPending, phaseRollingBack, phaseRolledBack, phaseRollbackFailed, phaseFailed,
+		phaseCommitted, phaseStaging, phaseRebootPending, phaseRebooting, phaseRollingBack, phaseRolledBack, phaseRollbackFailed, phaseFailed,
 	}
 }
 
@@ -263,7 +294,7 @@ func (j *journal) check(host string) error {
 		return statefile.Unusable("it is of host %q, this is %s", j.Host, host)
 	case !slices.Contains(phases(), j.Phase):
 		return statefile.Unusable("its phase is %q", j.Phase)
-	case j.Attempt == nil && (j.Phase.transacting() || j.Phase == phaseRebootPending):
+	case j.Attempt == nil && (j.Phase.transacting() || j.Phase.waiting()):
 		return statefile.Unusable("its phase is %s, and it has no attempt", j.Phase)
 	case j.Tries.Counted < 0 || j.Tries.Transient < 0:
 		return statefile.Unusable("it counts less than no attempt")

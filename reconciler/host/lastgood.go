@@ -35,7 +35,10 @@ func (s *saved) known() known {
 
 func (r *Reconciler) documentsDir() string { return filepath.Join(r.opts.StateDir, "documents") }
 func (r *Reconciler) savedSpec() string    { return filepath.Join(r.documentsDir(), "hostspec.json") }
-func (r *Reconciler) savedRemote() string  { return filepath.Join(r.documentsDir(), "remote.json") }
+func (r *Reconciler) savedOverride() string {
+	return filepath.Join(r.documentsDir(), "hostoverride.json")
+}
+func (r *Reconciler) savedRemote() string { return filepath.Join(r.documentsDir(), "remote.json") }
 
 // keep saves a document that was adopted. Where that fails the document counts
 // all the same, and is looked at and saved anew the next time.
@@ -90,6 +93,9 @@ func (r *Reconciler) loadDocuments() error {
 	if info, err := os.Lstat(r.documentsDir()); err == nil && !info.IsDir() {
 		return r.setAside(r.documentsDir(), statefile.Unusable("not a directory"))
 	}
+	if err := r.loadOverride(); err != nil {
+		return err
+	}
 	s, err := r.load(r.savedSpec())
 	if s == nil || err != nil {
 		return err
@@ -113,5 +119,23 @@ func (r *Reconciler) loadDocuments() error {
 	if d.remoteProblem != nil {
 		d.remote, d.remoteProblem = known{}, nil
 	}
+	return nil
+}
+
+// loadOverride puts the last good HostOverride in force.
+func (r *Reconciler) loadOverride() error {
+	s, err := r.load(r.savedOverride())
+	if s == nil || err != nil {
+		return err
+	}
+	if want := store.OverrideKey(r.opts.Host); s.Key != want {
+		return r.setAside(r.savedOverride(), statefile.Unusable("it is %s, expected %s", s.Key, want))
+	}
+	adopted, problem := acceptOverride(s.known(), []byte(s.Data), r.opts.Host)
+	if adopted == nil { // another agent understood it
+		r.opts.Log.Info("Did not take up the last good HostOverride", "host", r.opts.Host, "reason", problem.Message)
+		return nil
+	}
+	r.documents.adopted, r.documents.override = adopted, s.known()
 	return nil
 }

@@ -23,7 +23,7 @@ func (r *Reconciler) recover(ctx context.Context, p *pass) (err error) {
 	switch j := r.journal; {
 	case j.Phase == phaseLost:
 		err = r.closeUnknown(ctx)
-	case j.Phase.transacting(), j.Phase == phaseRebootPending && j.BootID != r.bootID:
+	case j.Phase.transacting(), j.Phase.waiting() && j.BootID != r.bootID:
 		err = r.resume(ctx, p)
 	case j.open() && !r.recovered:
 		err = r.closeInterrupted()
@@ -68,7 +68,7 @@ func (r *Reconciler) prepare(ctx context.Context, p *pass) (err error) {
 // leftOpen reports whether an earlier agent left an attempt open, which is a
 // reason to look at once.
 func (r *Reconciler) leftOpen() bool {
-	return r.journal != nil && (r.journal.open() || r.journal.Phase == phaseLost || r.journal.Phase == phaseRebootPending)
+	return r.journal != nil && (r.journal.open() || r.journal.Phase == phaseLost || r.journal.Phase.waiting())
 }
 
 // resume goes on with a transaction. A boot since its newest phase was a
@@ -142,7 +142,7 @@ func (r *Reconciler) retryNow(p *pass) error {
 // and no run of stc has survived.
 func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	booted := t.Runs(r.opts.Observer, p.machine.Booted)
-	waited := r.journal.Phase == phaseRebootPending || (r.journal.Phase == phaseConfirming && t.Staged()) ||
+	waited := r.journal.Phase.waiting() || (r.journal.Phase == phaseConfirming && t.Staged()) ||
 		(r.journal.Phase == phaseStaging && t.Staged() && booted) // the power failed in between
 	switch ph := r.journal.Phase; {
 	case waited && booted:
@@ -231,7 +231,7 @@ func (r *Reconciler) noticeBoot(ctx context.Context) error {
 	}
 	other := machine.Booted != "" && machine.Booted != nixos.Unknown && machine.Booted != j.Committed &&
 		r.opts.Observer.Specialisation(j.Committed, machine.Booted) == ""
-	if !first && j.Committed != "" && other && j.Phase != phaseRebootPending {
+	if !first && j.Committed != "" && other && !j.Phase.waiting() {
 		j.BootedOther = &bootedOther{Booted: machine.Booted, Committed: j.Committed, Content: r.documents.contentOr("")}
 	}
 	return r.save()

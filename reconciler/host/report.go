@@ -9,6 +9,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/window"
 )
 
 const (
@@ -77,6 +78,9 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 			st.Desired.Toplevel = p.desired.Toplevel
 		}
 	}
+	if o := d.adopted; o != nil {
+		st.Observed.Override = &v1alpha1.ObservedDocument{ETag: o.etag, Digest: o.digest}
+	}
 	if pub := d.publication; pub != nil {
 		st.Observed.Remote = &v1alpha1.ObservedRemote{
 			Name: pub.Metadata.Name, ETag: d.remoteETag, Generation: pub.Metadata.Generation, Digest: d.remoteDigest,
@@ -86,6 +90,9 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 		}
 	}
 	if j := r.journal; j != nil {
+		if j.Handled != (v1alpha1.Handled{}) {
+			st.Handled = new(j.Handled)
+		}
 		if j.Attempt != nil {
 			st.LastAttempt = new(*j.Attempt) // the journal's own goes on changing
 		}
@@ -97,7 +104,8 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 	if last := r.status.last; !p.observed && last != nil { // what was last seen of the machine
 		st.System, st.Desired = last.Status.System, last.Status.Desired
 	}
-	if !p.decision.NextAt.IsZero() && !p.decision.Waiting {
+	st.Window = r.windowStatus()
+	if !p.decision.NextAt.IsZero() && !p.decision.Waiting && !p.decision.Ready {
 		st.NextAttemptAt = new(newTime(p.decision.NextAt))
 	}
 	r.setConditions(st, p)
@@ -165,15 +173,53 @@ func (r *Reconciler) setConditions(st *v1alpha1.HostStatusStatus, p *pass) {
 	}
 }
 
+// windowStatus is the window as rule 3 has it; nil while no spec is known.
+func (r *Reconciler) windowStatus() *v1alpha1.WindowStatus {
+	a := r.documents.accepted
+	if a == nil {
+		return nil
+	}
+	if a.spec.MaintenanceWindow != nil && r.skewed() {
+		return &v1alpha1.WindowStatus{State: string(window.Closed), Reason: window.ReasonClockSkewed}
+	}
+	now, c := r.opts.Now(), r.calendar()
+	if k := &r.judged; k.calendar != a.calendar || k.opened != r.documents.overrideSpec().OpenWindowUntil || now.Before(k.at) || (!k.until.IsZero() && !now.Before(k.until)) {
+		*k = judged{calendar: a.calendar, opened: r.documents.overrideSpec().OpenWindowUntil, at: now, judgement: c.At(now)}
+		if k.until = k.judgement.ClosesAt; k.judgement.State == window.Closed {
+			k.until = k.judgement.NextOpensAt
+		}
+		if k.until.IsZero() { // beyond the horizon: look again
+			k.until = now.Add(Heartbeat)
+		}
+	}
+	j := r.judged.judgement
+	return &v1alpha1.WindowStatus{State: string(j.State), Reason: j.Reason, ClosesAt: timeOrNil(j.ClosesAt), NextOpensAt: timeOrNil(j.NextOpensAt)}
+}
+
+// judged is what the window is until it changes.
+type judged struct {
+	calendar  *window.Calendar
+	opened    *meta.Time
+	at, until time.Time
+	judgement window.Judgement
+}
+
+func timeOrNil(t time.Time) *meta.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return new(newTime(t))
+}
+
 func condition(kind string, status meta.ConditionStatus, reason, message string) meta.Condition {
 	return meta.Condition{Type: kind, Status: status, Reason: reason, Message: message}
 }
 
 func (r *Reconciler) conditions(p *pass) []meta.Condition {
 	d := p.decision
-	list := []meta.Condition{r.specAccepted(), r.suspended()}
+	list := []meta.Condition{r.specAccepted(), r.suspended(), r.clock()}
 	if p.observed {
-		list = append(list, r.built(p), r.sourceVerified(p), r.healthCondition(p))
+		list = append(list, r.built(p), r.sourceVerified(p), r.healthCondition(p), r.rebootRequired(p))
 		list = append(list, inForce(p)...)
 	}
 	ready, reconciling, stalled := meta.False, meta.False, meta.False
@@ -209,9 +255,31 @@ func (r *Reconciler) specAccepted() meta.Condition {
 
 func (r *Reconciler) suspended() meta.Condition {
 	if s := r.suspension(r.opts.Now()); s != nil {
-		return condition(v1alpha1.ConditionSuspended, meta.True, v1alpha1.ReasonSuspended, "Nothing new is started. "+s.Reason)
+		return condition(v1alpha1.ConditionSuspended, meta.True, v1alpha1.ReasonSuspended, s.String()+". Nothing new is started.")
 	}
 	return condition(v1alpha1.ConditionSuspended, meta.False, v1alpha1.ReasonAccepted, "Not suspended.")
+}
+
+func (r *Reconciler) clock() meta.Condition {
+	if r.skewed() {
+		return condition(v1alpha1.ConditionClockSkewed, meta.True, v1alpha1.ReasonClockSkewed, "This machine's clock is more than two minutes off the store's: windows count as closed, and no suspension ends.")
+	}
+	return condition(v1alpha1.ConditionClockSkewed, meta.False, v1alpha1.ReasonClockAgrees, "This machine's clock agrees with the store's, as far as that tells the time.")
+}
+
+func (r *Reconciler) rebootRequired(p *pass) meta.Condition {
+	in := plan.Input{Machine: p.machine}
+	if p.desired != nil && r.journal != nil {
+		in.Desired, in.Staged = p.desired.Toplevel, r.journal.Staged
+	}
+	switch required, known := plan.RebootRequired(in); {
+	case !known:
+		return condition(v1alpha1.ConditionRebootRequired, meta.Unknown, v1alpha1.ReasonPending, "What was booted cannot be compared with what runs.")
+	case required:
+		return condition(v1alpha1.ConditionRebootRequired, meta.True, v1alpha1.ReasonRebootRequired, "Only a reboot brings into force: "+in.Why()+".")
+	default:
+		return condition(v1alpha1.ConditionRebootRequired, meta.False, v1alpha1.ReasonRebootNotRequired, "What was booted has the kernel, initrd, modules and parameters of what runs.")
+	}
 }
 
 // failure returns how the last attempt at the target ended, if badly.

@@ -427,7 +427,7 @@ func TestLocalSuspension(t *testing.T) {
 	}
 	w.publish("web 2")
 	w.pass()
-	w.want("Ready", meta.False, "Suspended", "Suspended (INC-7) until 2026-11-22T12:00:00Z; generation 2")
+	w.want("Ready", meta.False, "Suspended", "Suspended on the host (INC-7) until 2026-11-22T12:00:00Z; generation 2")
 	w.want("Suspended", meta.True, "Suspended", "INC-7")
 	w.restart() // it outlives the agent
 	w.pass()

@@ -95,7 +95,7 @@ func (r *Reconciler) stageNow(ctx context.Context, p *pass, t *transaction.Trans
 // unstage takes back a staged system that another target replaces.
 func (r *Reconciler) unstage(ctx context.Context) error {
 	j := r.journal
-	if j.Phase != phaseRebootPending {
+	if !j.Phase.waiting() {
 		return nil
 	}
 	t, err := r.transaction()
@@ -103,7 +103,11 @@ func (r *Reconciler) unstage(ctx context.Context) error {
 		return err
 	}
 	if t != nil {
-		o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Superseded, transaction.Problem{Reason: v1alpha1.ReasonInterrupted}, "Another target took its place.")
+		end := t.Undo
+		if t.Plan.Committed { // nothing was changed that could be taken back
+			end = t.Abandon
+		}
+		o, err := end(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Superseded, transaction.Problem{Reason: v1alpha1.ReasonInterrupted}, "Another target took its place.")
 		if err != nil {
 			return err
 		}

@@ -2,38 +2,19 @@ package host
 
 import (
 	"fmt"
-	"reflect"
 	"strings"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 )
 
 // notSupported lists the fields of a valid spec that ask for what this agent
-// cannot do yet. They are refused as a whole: a window that is ignored would be
-// a promise broken.
+// cannot do yet. They are refused as a whole: what is ignored would be a promise
+// broken.
 func notSupported(s v1alpha1.HostSpecSpec) []string {
-	var fields []string
-	refuse := func(bad bool, field string) {
-		if bad {
-			fields = append(fields, "spec."+field)
-		}
+	if s.Origin == v1alpha1.OriginClosure {
+		return []string{"spec.origin: Closure"}
 	}
-	refuse(s.MaintenanceWindow != nil, "maintenanceWindow")
-	refuse(s.Origin == v1alpha1.OriginClosure, "origin: Closure")
-
-	got := v1alpha1.RebuildPolicy{}
-	if s.RebuildPolicy != nil {
-		got = *s.RebuildPolicy
-	}
-	got = got.WithDefaults()
-	def := v1alpha1.RebuildPolicy{}.WithDefaults()
-	differs := func(a, b any, field string) { refuse(!reflect.DeepEqual(a, b), "rebuildPolicy."+field) }
-	differs(got.Reboot, def.Reboot, "reboot")
-	differs(got.DiskFull, def.DiskFull, "diskFull")
-	differs(got.MinFreeDisk, def.MinFreeDisk, "minFreeDisk")
-	differs(got.Retention, def.Retention, "retention")
-	differs(got.Timeouts.Reboot, def.Timeouts.Reboot, "timeouts.reboot")
-	return fields
+	return nil
 }
 
 func notSupportedMessage(fields []string) string {

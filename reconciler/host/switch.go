@@ -98,10 +98,13 @@ func (r *Reconciler) record(ctx context.Context, p *pass) (*transaction.Transact
 			Running: machine.Running, Profile: machine.Profile, ProfileGeneration: machine.ProfileGeneration,
 			BootDefault: machine.BootDefault, BootID: r.bootID, Units: units,
 		},
+		Retain:        *policy.Retention.Generations,
 		ActivateLimit: policy.Timeouts.Activate.Duration, ConfirmLimit: policy.Timeouts.Confirm.Duration,
 		Rollback: *policy.Rollback, HealthChecks: spec.HealthChecks.WithDefaults(), Checks: o.Checks, RemoteChecks: o.RemoteChecks,
 	}
-	if err := o.Activator.Root(ctx, id, target, machine.Running, machine.Profile); err != nil {
+	pl.Recorded.Profile, pl.Recorded.ProfileGeneration = goesBackTo(p, pl.Recorded)
+	pl.Committed = p.decision.Action == plan.Reboot && machine.Profile == target
+	if err := o.Activator.Root(ctx, id, target, machine.Running, machine.Profile, pl.Recorded.Profile); err != nil {
 		return nil, err
 	}
 	return transaction.Create(transaction.Dir(o.StateDir, id), pl)

@@ -207,7 +207,7 @@ type dyingStore struct {
 
 func (s dyingStore) Put(ctx context.Context, key string, body io.ReadSeeker, o store.PutOptions) (string, error) {
 	if s.m.dead.Load() {
-		panic(errKilled)
+		return "", errKilled // the heartbeat is a goroutine of its own
 	}
 	return s.Store.Put(ctx, key, body, o)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/window"
 )
 
 // The sentences that people read, all in one place.
@@ -22,20 +23,131 @@ func (in Input) name() string {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-// suspension says that and why nothing new is started: "Suspended (INC-42)".
-func (in Input) suspension() string {
-	s := "Suspended"
-	if in.Suspended.Reason != "" {
-		s += " (" + in.Suspended.Reason + ")"
+// local is a time as those who declared a window would write it: "Mon 2026-11-23
+// 22:00 Europe/Berlin"; others read UTC.
+func (in Input) local(t time.Time) string {
+	if in.Window == nil || in.Window.Zone() == time.UTC {
+		return stamp(t)
 	}
-	if !in.Suspended.Until.IsZero() {
-		s += " until " + stamp(in.Suspended.Until)
+	return t.In(in.Window.Zone()).Format("Mon 2006-01-02 15:04") + " " + in.Window.Zone().String()
+}
+
+// waitingForWindow says what waits, for which window, until when.
+func (in Input) waitingForWindow(next window.Opening, act Action, limit time.Duration) string {
+	what := map[Action]string{
+		Build: capital(in.name()) + " is not built yet", Activate: capital(in.name()) + " is built", Stage: capital(in.name()) + " is built",
+		Commit: capital(in.name()) + " runs, and is not the profile's and the boot default yet", Reboot: "The reboot is due",
+	}[act]
+	j := in.Window.At(in.Now)
+	why := "the window is closed"
+	switch {
+	case j.Reason == window.ReasonZoneUnknown:
+		return fmt.Sprintf("%s: this machine does not know the time zone %s of its window.", what, j.Name)
+	case j.Reason == window.ReasonDenied:
+		why = "the window is closed by " + j.Name
+	case j.State == window.Open && !next.OpensAt.IsZero() && !next.OpensAt.After(in.Now):
+		why = "this host's part of the window has not begun"
+	case j.State == window.Open:
+		why = fmt.Sprintf("the window closes at %s, and %s are needed", in.local(j.ClosesAt), short(limit))
+	}
+	if next.StartsAt.IsZero() {
+		return fmt.Sprintf("%s: %s, and none within 370 days is long enough (%s are needed).", what, why, short(limit))
+	}
+	name := ""
+	if next.Name != "" {
+		name = " " + next.Name
+	}
+	return fmt.Sprintf("%s, and waits for window%s at %s: %s.", what, name, in.local(next.StartsAt), why)
+}
+
+// short writes a duration without the zero units that Go appends.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
 }
 
+func (in Input) skewed() string {
+	return capital(in.name()) + " waits: this machine's clock is more than two minutes off the store's, so that no window can be judged. Set the clock."
+}
+
+func (in Input) collecting() string {
+	return "Collecting garbage, as " + in.room() + "."
+}
+
+// room says what is missing. How much is free changes all the time, and a
+// status does not.
+func (in Input) room() string {
+	return fmt.Sprintf("less is free on /nix than rebuildPolicy.minFreeDisk, %s", in.Spec.RebuildPolicy.MinFreeDisk)
+}
+
+func (in Input) diskFull() string {
+	s := capital(in.name()) + " is not built: " + in.room() + "."
+	if in.Disk.Collected {
+		return s + " Collecting garbage did not make enough room; make some."
+	}
+	return s + " nix-collect-garbage --delete-older-than 30d makes some, or rebuildPolicy.diskFull: GarbageCollect."
+}
+
+func (in Input) bootFull() string {
+	return "/boot has no room for " + in.name() + ", which waits for it. " +
+		"nix-env --profile /nix/var/nix/profiles/system --delete-generations +3 and /run/current-system/bin/switch-to-configuration boot make some."
+}
+
+func (in Input) otherSwitch() string {
+	return "Something else switches this host: " + in.Gates.OtherSwitch + ". " + capital(in.name()) + " waits for it."
+}
+
+// Why says what only a reboot brings into force.
+func (in Input) Why() string {
+	if changed := in.Machine.Reboot.Changed; changed != "" {
+		return "another " + changed
+	}
+	if in.Staged == in.Desired && !in.Machine.Runs(in.Desired) {
+		return "the staged system"
+	}
+	return "another system than the one that was booted"
+}
+
+func (in Input) sessions(until time.Time) string {
+	return fmt.Sprintf("The reboot waits for who is logged in (%s), until %s at the latest.", strings.Join(in.Reboots.Sessions, ", "), in.local(until))
+}
+
+func (in Input) announcing() string {
+	return fmt.Sprintf("Announcing a reboot in %s: %s.", short(in.Spec.RebuildPolicy.Reboot.Delay.Duration), in.Why())
+}
+
+func (in Input) rebooting() string {
+	return fmt.Sprintf("The host was told to reboot into %s at %s (%d of %d): %s.", in.name(), stamp(in.Reboots.AskedAt), in.Reboots.Asked, MostAsked, in.Why())
+}
+
+func (in Input) rebootFailed() string {
+	return fmt.Sprintf("The host was told %d times to reboot into %s, and did not. Look at it: systemctl list-jobs; reboot it by hand.", in.Reboots.Asked, in.name())
+}
+
+// String says that, by whom and why nothing new is started: "Suspended by its
+// HostSpec (INC-42)".
+func (s Suspension) String() string {
+	text := "Suspended"
+	if s.By != "" {
+		text += " " + s.By
+	}
+	if s.Reason != "" {
+		text += " (" + s.Reason + ")"
+	}
+	if !s.Until.IsZero() {
+		text += " until " + stamp(s.Until)
+	}
+	return text
+}
+
 func (in Input) suspendedMessage() string {
-	return in.suspension() + "; " + in.name() + " is not in force."
+	return in.Suspended.String() + "; " + in.name() + " is not in force."
 }
 
 // lastKnown says how the host stands by the last good documents.
@@ -63,7 +175,7 @@ func (in Input) retrying(most int32, counted bool) string {
 }
 
 func (in Input) quarantine() string {
-	return in.Quarantined + "\nIt is not tried again until its content, rebuildPolicy or healthChecks change, or until npcnix-reconciler retry on the host."
+	return in.Quarantined + "\nIt is not tried again until its content, rebuildPolicy or healthChecks change, or until npcnix reconcile --retry, or npcnix-reconciler retry on the host."
 }
 
 func (in Input) rebootPending() string {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/reconciler/window"
 )
 
 // Action is the next act of a host.
@@ -24,6 +25,12 @@ const (
 	Commit Action = "Commit"
 	// DryActivate: ask what activating the toplevel would do.
 	DryActivate Action = "DryActivate"
+	// CollectGarbage: remove what nothing needs from the Nix store.
+	CollectGarbage Action = "CollectGarbage"
+	// Announce: tell who is logged in that the host reboots.
+	Announce Action = "Announce"
+	// Reboot: reboot into the toplevel.
+	Reboot Action = "Reboot"
 )
 
 // Class says what kind of failure it was, which decides whether it is tried again.
@@ -74,8 +81,30 @@ type Gates struct {
 
 // Suspension is why nothing new may be started.
 type Suspension struct {
+	// By says who suspended the host: "by its HostSpec".
+	By     string
 	Reason string
 	Until  time.Time // zero: until it is lifted
+}
+
+// Disk is the room for a build.
+type Disk struct {
+	// Free is what is free on the Nix store's file system, in bytes.
+	Free int64
+	// Collected says that garbage was collected lately, and did not help.
+	Collected bool
+}
+
+// Reboots is what is known of a reboot that is wanted.
+type Reboots struct {
+	// Since is when it was first seen to be wanted, Announced when those who are
+	// logged in were told; zero if they were not.
+	Since, Announced time.Time
+	// Asked counts how often this machine was told to reboot, at AskedAt last.
+	Asked   int32
+	AskedAt time.Time
+	// Sessions are those who are logged in.
+	Sessions []string
 }
 
 // Input is everything that a decision depends on.
@@ -94,6 +123,10 @@ type Input struct {
 	Remote        *v1alpha1.Remote
 	RemoteProblem *Problem
 	Suspended     *Suspension
+	// Window says when what is gated may start; nil is always. ClockSkewed says
+	// that this machine's clock cannot be trusted with that.
+	Window      *window.Calendar
+	ClockSkewed bool
 
 	// Desired is the toplevel of the target, once it is built.
 	Desired string
@@ -122,6 +155,10 @@ type Input struct {
 	// Unhealthy is what the last health checks of what runs said; empty if they
 	// succeeded, or there were none.
 	Unhealthy string
+	// Disk is the room for a build; nil where it is not known.
+	Disk *Disk
+	// Reboots is what is known of a reboot.
+	Reboots Reboots
 	// Gates are what is looked at immediately before an activation; nil before
 	// one is decided.
 	Gates *Gates
@@ -185,8 +222,10 @@ func (in Input) problem(p *Problem) Decision {
 func (in Input) target() Decision {
 	d := in.judge()
 	switch {
+	case d.Action == None && in.wantsReboot(d):
+		return in.reboot(d)
 	case d.Ready && in.Suspended != nil:
-		d.Message += " " + in.suspension() + "."
+		d.Message += " " + in.Suspended.String() + "."
 		return d
 	case d.Action == None:
 		return d
@@ -199,10 +238,11 @@ func (in Input) target() Decision {
 	case in.Quarantined != "" && d.activates():
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonQuarantined, Message: in.quarantine()}
 	case in.drifted():
-		return in.lastGates(in.drift(d))
+		d = in.drift(d)
 	default:
-		return in.lastGates(in.gate(d))
+		d = in.gate(d)
 	}
+	return in.lastGates(in.disk(in.window(d)))
 }
 
 // activates reports whether the act changes what runs or what will boot.
@@ -276,31 +316,6 @@ func (in Input) settled(built bool) Decision {
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonTested, Message: "Runs " + in.name() + ", which mode Test does not make permanent: a reboot starts what is the boot default."}
 	default:
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonUpToDate, Message: "Runs " + in.name() + "."}
-	}
-}
-
-// otherSwitchPause is when a machine that somebody switches is looked at again.
-const otherSwitchPause = 10 * time.Second
-
-// lastGates holds an activation back for what is seen immediately before it.
-func (in Input) lastGates(d Decision) Decision {
-	switch g := in.Gates; {
-	case g == nil || !d.activates():
-		return d
-	case g.AgentRemoved:
-		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonAgentRemoved, Message: in.agentRemoved()}
-	case g.BootFull:
-		return Decision{
-			Action: None, NextAt: in.Now.Add(in.Spec.RebuildPolicy.Retry.MinBackoff.Duration), Reason: v1alpha1.ReasonDiskFull,
-			Message: "/boot is full, so that no boot loader can be installed; " + in.name() + " waits for room there. nix-env --profile /nix/var/nix/profiles/system --delete-generations +3 and the next switch make some.",
-		}
-	case g.OtherSwitch != "":
-		return Decision{
-			Action: None, Waiting: true, NextAt: in.Now.Add(otherSwitchPause), Reason: v1alpha1.ReasonSwitchActive,
-			Message: "Something else switches this host: " + g.OtherSwitch + ". " + in.name() + " waits for it.",
-		}
-	default:
-		return d
 	}
 }
 

@@ -183,10 +183,10 @@ func TestSentencesForPeople(t *testing.T) {
 		Remote: &v1alpha1.Remote{Metadata: meta.ObjectMeta{Name: "prod", Generation: 42}, Spec: v1alpha1.RemoteSpec{Source: &v1alpha1.Source{Revision: "9f3c1a2b7e01d4c5", Dirty: true}}},
 	}
 	for want, change := range map[string]func(in *plan.Input){
-		"Building generation 42 of prod (9f3c1a2b7e01-dirty).":                                              func(in *plan.Input) { in.Desired = "" },
-		"Activating generation 42 of prod (9f3c1a2b7e01-dirty).":                                            func(*plan.Input) {},
-		"Suspended (INC-42); generation 42 of prod (9f3c1a2b7e01-dirty) is not in force.":                   func(in *plan.Input) { in.Suspended = &plan.Suspension{Reason: "INC-42"} },
-		"Suspended until 2026-11-22T10:00:00Z; generation 42 of prod (9f3c1a2b7e01-dirty) is not in force.": func(in *plan.Input) { in.Suspended = &plan.Suspension{Until: now} },
+		"Building generation 42 of prod (9f3c1a2b7e01-dirty).":                                                func(in *plan.Input) { in.Desired = "" },
+		"Activating generation 42 of prod (9f3c1a2b7e01-dirty).":                                              func(*plan.Input) {},
+		"Suspended by its HostOverride (INC-42); generation 42 of prod (9f3c1a2b7e01-dirty) is not in force.": func(in *plan.Input) { in.Suspended = &plan.Suspension{By: "by its HostOverride", Reason: "INC-42"} },
+		"Suspended until 2026-11-22T10:00:00Z; generation 42 of prod (9f3c1a2b7e01-dirty) is not in force.":   func(in *plan.Input) { in.Suspended = &plan.Suspension{Until: now} },
 		"The host was changed by hand: it runs no known system instead of /nix/store/a. It will be corrected at 2026-11-22T10:15:00Z.": func(in *plan.Input) {
 			in.Committed = in.Desired
 		},

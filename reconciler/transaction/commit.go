@@ -100,7 +100,16 @@ func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
 	if err := l.setProfile(ctx, toplevel, 0); err != nil {
 		return &Problem{Reason: v1alpha1.ReasonProfileFailed, Message: "The system could not be made the profile's: " + err.Error(), Transient: true}
 	}
+	l.retain(ctx)
 	return l.installBoot(ctx, toplevel, "boot")
+}
+
+// retain removes old generations, so that the boot loader's entries for them go
+// with this very installation. What cannot be removed stays, for the next one.
+func (l *locked) retain(ctx context.Context) {
+	if l.Plan.Retain > 0 {
+		_ = l.m.Retain(ctx, l.Plan.Retain, l.Plan.Recorded.Profile, l.Plan.Recorded.Running, l.Plan.Recorded.BootDefault)
+	}
 }
 
 // setProfile tries a few times: a locked database is no reason to take a
@@ -123,7 +132,7 @@ func (l *locked) setProfile(ctx context.Context, toplevel string, generation int
 func (l *locked) installBoot(ctx context.Context, toplevel, run string) *Problem {
 	result, err := l.boot(ctx, run, toplevel)
 	failed := func(message string) *Problem {
-		return &Problem{Reason: v1alpha1.ReasonBootLoaderFailed, Message: message, Transient: diskFull(message) || l.m.BootFull()}
+		return &Problem{Reason: v1alpha1.ReasonBootLoaderFailed, Message: message, Transient: diskFull(message) || l.m.BootFull(toplevel)}
 	}
 	switch {
 	case err != nil: // it could not even be run

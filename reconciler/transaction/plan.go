@@ -41,7 +41,14 @@ type Plan struct {
 	// are to be set.
 	Mend bool `json:"mend,omitempty"`
 
+	// Committed says that the target was committed before, and only its boot is
+	// to be confirmed.
+	Committed bool `json:"committed,omitempty"`
+
 	Recorded Recorded `json:"recorded"`
+
+	// Retain is how many generations of the profile are kept; 0 keeps all.
+	Retain int32 `json:"retain,omitempty"`
 
 	ActivateLimit time.Duration           `json:"activateLimit"`
 	ConfirmLimit  time.Duration           `json:"confirmLimit"`

@@ -83,9 +83,27 @@ type Store struct {
 	mu       sync.Mutex
 	script   Script
 	requests []Request
+	skew     time.Duration
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Clocked = (*Store)(nil)
+)
+
+// Ahead makes the store's clock be that much ahead of this machine's.
+func (s *Store) Ahead(skew time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.skew = skew
+}
+
+// Skew is what Ahead says.
+func (s *Store) Skew() (skew time.Duration, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.skew, true
+}
 
 // New returns a store over s without faults.
 func New(s store.Store) *Store { return &Store{Store: s} }

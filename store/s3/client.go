@@ -50,10 +50,10 @@ func load(ctx context.Context, region string) (aws.Config, error) {
 }
 
 // newClient returns the client of a location.
-func newClient(cfg aws.Config, loc store.Location, credentials aws.CredentialsProvider) *s3.Client {
+func newClient(cfg aws.Config, loc store.Location, credentials aws.CredentialsProvider, client s3.HTTPClient) *s3.Client {
 	return s3.NewFromConfig(cfg, func(o *s3.Options) {
 		o.Credentials = credentials
-		o.HTTPClient = stayingClient(cfg.HTTPClient)
+		o.HTTPClient = client
 		o.UsePathStyle = loc.PathStyle
 		if loc.Endpoint != "" {
 			o.BaseEndpoint = aws.String(loc.Endpoint)

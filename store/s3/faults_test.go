@@ -255,6 +255,9 @@ func TestWrongClockIsCorrected(t *testing.T) {
 				t.Errorf("the server is %s ahead: %q %v", ahead, data, err)
 			}
 		}
+		if skew, known := s.Skew(); !known || (skew-ahead).Abs() > 10*time.Second {
+			t.Errorf("skew is %s, %v, want %s", skew, known, ahead)
+		}
 	}
 }
 

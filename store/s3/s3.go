@@ -22,11 +22,15 @@ const stallTimeout = 30 * time.Second
 type Store struct {
 	client         *s3.Client
 	credentials    *renewable
+	clock          *clock
 	bucket, prefix string
 	stall          time.Duration
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store   = (*Store)(nil)
+	_ store.Clocked = (*Store)(nil)
+)
 
 // New returns the store at loc. It asks nothing of the network but what the
 // credential chain does.
@@ -39,8 +43,9 @@ func New(ctx context.Context, loc store.Location) (*Store, error) {
 		fresh, err := load(ctx, loc.Region)
 		return fresh.Credentials, err
 	}}
+	watched := &clock{HTTPClient: stayingClient(cfg.HTTPClient)}
 	return &Store{
-		client: newClient(cfg, loc, credentials), credentials: credentials,
+		client: newClient(cfg, loc, credentials, watched), credentials: credentials, clock: watched,
 		bucket: loc.Bucket, prefix: loc.Prefix, stall: stallTimeout,
 	}, nil
 }

@@ -1,0 +1,41 @@
+package systemd
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/coreos/go-systemd/v22/login1"
+)
+
+// Sessions names the users whom logind knows to be logged in, each once: those
+// of sessions of the class user that are not closing. Where no logind answers,
+// nobody is known to be.
+// Source: org.freedesktop.login1(5).
+func (*Manager) Sessions(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, call)
+	defer cancel()
+	conn, err := login1.New()
+	if err != nil {
+		return nil, nil //nolint:nilerr // no bus, so no logind
+	}
+	defer conn.Close()
+	sessions, err := conn.ListSessionsContext(ctx)
+	if err != nil {
+		return nil, nil //nolint:nilerr // no logind
+	}
+	var users []string
+	for _, s := range sessions {
+		properties, err := conn.GetSessionPropertiesContext(ctx, s.Path)
+		if err != nil {
+			return nil, fmt.Errorf("look at session %s: %w", s.ID, err)
+		}
+		class, _ := properties["Class"].Value().(string)
+		state, _ := properties["State"].Value().(string)
+		if class == "user" && state != "closing" && !slices.Contains(users, s.User) {
+			users = append(users, s.User)
+		}
+	}
+	slices.Sort(users)
+	return users, nil
+}

@@ -1,0 +1,154 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/store"
+)
+
+// adoptedOverride is the HostOverride in force.
+type adoptedOverride struct {
+	etag, digest string
+	spec         v1alpha1.HostOverrideSpec
+}
+
+// observeOverride looks at the HostOverride and adopts it if it is fully
+// understood. One that was adopted ends with a 404 alone: who may not read it
+// any more does not lift a suspension.
+func (r *Reconciler) observeOverride(ctx context.Context, _ *pass) error {
+	d := &r.documents
+	data, changed, err := d.override.look(ctx, r.opts.Store, store.OverrideKey(r.opts.Host))
+	if errors.Is(err, store.ErrAccessDenied) && d.adopted == nil {
+		d.override, d.overrideProblem = known{}, nil
+		return nil
+	}
+	if err != nil || !changed {
+		return err
+	}
+	if !d.override.present {
+		r.forget(r.savedOverride(), &d.override)
+		d.adopted, d.overrideProblem = nil, nil
+		return nil
+	}
+	adopted, problem := acceptOverride(d.override, data, r.opts.Host)
+	d.overrideProblem = problem
+	if adopted == nil {
+		return nil // the last good one stays in force
+	}
+	if d.adopted != nil && d.adopted.digest == adopted.digest {
+		adopted.etag = d.adopted.etag // uploaded again, and no change
+	}
+	d.adopted = adopted
+	r.keep(r.savedOverride(), &d.override, data)
+	return nil
+}
+
+// acceptOverride decodes a HostOverride as strictly as its writers do.
+func acceptOverride(k known, data []byte, host string) (*adoptedOverride, *plan.Problem) {
+	refuse := func(reason, message string) (*adoptedOverride, *plan.Problem) {
+		return nil, &plan.Problem{Reason: reason, Message: message, Stalled: true}
+	}
+	doc, more, err := only(k, data)
+	if more {
+		return refuse(v1alpha1.ReasonNotSupported, notSupportedMessage([]string{secondDocument}))
+	}
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
+	override, err := codec.DecodeStrict[v1alpha1.HostOverride](doc, v1alpha1.KindHostOverride)
+	if err == nil && override.Metadata.Name != host {
+		err = fmt.Errorf("%s: metadata.name is %s, expected %s", k.key, override.Metadata.Name, host)
+	}
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
+	digest, err := codec.SpecDigest(doc)
+	if err != nil {
+		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+	}
+	return &adoptedOverride{etag: k.etag, digest: digest, spec: override.Spec}, nil
+}
+
+// override is what the HostOverride in force asks for.
+func (d *documents) overrideSpec() v1alpha1.HostOverrideSpec {
+	if d.adopted == nil {
+		return v1alpha1.HostOverrideSpec{}
+	}
+	return d.adopted.spec
+}
+
+// handle takes up what the override asks for anew. It counts as handled with
+// the look that does so, whatever that comes to.
+func (r *Reconciler) handle(p *pass) error {
+	asked, j := r.documents.overrideSpec(), r.journal
+	reconcile, retry := anew(asked.ReconcileRequestedAt, j.Handled.ReconcileRequestedAt), anew(asked.RetryRequestedAt, j.Handled.RetryRequestedAt)
+	if !reconcile && !retry {
+		return nil
+	}
+	p.asked = true
+	if retry {
+		j.forgive()
+	}
+	j.Handled = v1alpha1.Handled{ReconcileRequestedAt: asked.ReconcileRequestedAt, RetryRequestedAt: asked.RetryRequestedAt}
+	return r.save()
+}
+
+// anew reports whether a request is another one than the one that was handled.
+func anew(asked, handled *meta.Time) bool {
+	return asked != nil && (handled == nil || !asked.Equal(handled.Time))
+}
+
+// suspension returns what suspends the host at now: its HostSpec, its
+// HostOverride or a person on the host, all of them together; nil if none does.
+// An end is believed to a clock that agrees with the store's alone.
+func (r *Reconciler) suspension(now time.Time) *plan.Suspension {
+	var all []plan.Suspension
+	add := func(by string, s *v1alpha1.Suspend) {
+		if s == nil {
+			return
+		}
+		one := plan.Suspension{By: by, Reason: s.Reason}
+		if s.Until != nil {
+			if one.Until = s.Until.Time; !now.Before(one.Until) && !r.skewed() {
+				return
+			}
+		}
+		all = append(all, one)
+	}
+	if a := r.documents.accepted; a != nil {
+		add("by its HostSpec", a.spec.Suspend)
+	}
+	add("by its HostOverride", r.documents.overrideSpec().Suspend)
+	if local := r.Suspended(); local != nil {
+		all = append(all, plan.Suspension{By: "on the host", Reason: local.Reason, Until: local.Until})
+	}
+	return together(all)
+}
+
+// together is one suspension in the place of all: it ends with the last of them.
+func together(all []plan.Suspension) *plan.Suspension {
+	if len(all) == 0 {
+		return nil
+	}
+	sum := all[0]
+	for _, s := range all[1:] {
+		sum.By += " and " + s.By
+		switch {
+		case sum.Reason == "":
+			sum.Reason = s.Reason
+		case s.Reason != "":
+			sum.Reason += ", " + s.Reason
+		}
+		if s.Until.IsZero() || (!sum.Until.IsZero() && s.Until.After(sum.Until)) {
+			sum.Until = s.Until
+		}
+	}
+	return &sum
+}

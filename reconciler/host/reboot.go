@@ -1,0 +1,113 @@
+package host
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
+)
+
+// trackReboot remembers since when a reboot is wanted. When it is not any more,
+// those who were told so are told.
+func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
+	j := r.journal
+	switch wanted := plan.WantsReboot(*in); {
+	case !wanted && j.Reboot == nil:
+		return nil
+	case !wanted:
+		if !j.Reboot.Announced.IsZero() {
+			r.tell(ctx, "npcnix: the reboot that was announced is cancelled.")
+		}
+		j.Reboot = nil
+		if j.Phase == phaseRebooting {
+			j.Phase = phaseRebootPending
+		}
+		return r.save()
+	case j.Reboot == nil:
+		j.Reboot = &wantedReboot{Since: in.Now}
+		if err := r.save(); err != nil {
+			return err
+		}
+	}
+	sessions, err := r.opts.Observer.Sessions(ctx)
+	if err != nil { // nobody that is known of is logged in
+		r.opts.Log.Info("Could not look who is logged in", "host", r.opts.Host, "error", err.Error())
+	}
+	in.Reboots = plan.Reboots{
+		Since: j.Reboot.Since, Announced: j.Reboot.Announced, Asked: j.Reboot.Asked, AskedAt: j.Reboot.AskedAt, Sessions: sessions,
+	}
+	return nil
+}
+
+// tell says something to everybody who is logged in.
+func (r *Reconciler) tell(ctx context.Context, message string) {
+	if err := r.opts.Power.Wall(ctx, message); err != nil {
+		r.opts.Log.Info("Could not tell who is logged in", "host", r.opts.Host, "error", err.Error())
+	}
+}
+
+// announceReboot tells who is logged in, and how to stop it.
+func (r *Reconciler) announceReboot(ctx context.Context) error {
+	r.journal.Reboot.Announced = r.opts.Now()
+	if err := r.save(); err != nil {
+		return err
+	}
+	r.tell(ctx, fmt.Sprintf("npcnix: this host reboots in %s, as its HostSpec says. To stop that: npcnix-reconciler suspend --for 2h --reason WHY",
+		r.policy().Reboot.Delay.Duration))
+	return nil
+}
+
+// reboot makes the machine boot the desired system. What it boots is confirmed
+// like any other, and taken back if it does not prove itself: for that there is
+// a transaction, also where the system is committed already.
+func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
+	if !r.journal.Phase.waiting() {
+		if staged, err := r.stageReboot(ctx, p); !staged || err != nil {
+			return err
+		}
+	}
+	j := r.journal
+	j.Reboot.Asked++
+	j.Reboot.AskedAt = r.opts.Now()
+	if err := r.enter(phaseRebooting); err != nil {
+		return err
+	}
+	r.opts.Log.Info("Rebooting", "host", r.opts.Host, "target", p.desired.Toplevel, "asked", j.Reboot.Asked)
+	if err := r.opts.Power.Reboot(ctx, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil {
+		return fmt.Errorf("reboot: %w", err)
+	}
+	return nil
+}
+
+// stageReboot begins the transaction of a reboot into the committed system. What
+// was booted before is what is gone back to.
+func (r *Reconciler) stageReboot(ctx context.Context, p *pass) (staged bool, err error) {
+	if err := r.open(ctx); err != nil {
+		return false, err
+	}
+	t, err := r.record(ctx, p)
+	if err == nil {
+		err = r.opts.Guard.Prepare(ctx, t.Plan.ID, t.Directory())
+	}
+	if err != nil {
+		r.discard(context.WithoutCancel(ctx))
+		return false, r.fail(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host was not rebooted: "+err.Error())
+	}
+	if err := r.enter(phaseStaging); err != nil {
+		return false, err
+	}
+	err = r.drive(ctx, p, t)
+	return r.journal.Phase == phaseRebootPending, err
+}
+
+// goesBackTo is what a transaction goes back to, profile and generation: the
+// profile of now, or what was booted, where the profile is the target already
+// and only a reboot is missing.
+func goesBackTo(p *pass, recorded transaction.Recorded) (profile string, generation int64) {
+	if p.decision.Action == plan.Reboot && recorded.Profile == p.desired.Toplevel && p.machine.Booted != "" {
+		return p.machine.Booted, 0
+	}
+	return recorded.Profile, recorded.ProfileGeneration
+}

@@ -1,0 +1,104 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/window"
+)
+
+// gated returns what an act waits for, and how long it may take: it starts only
+// with that much of the window left. What has no gate has no limit.
+func (in Input) gated(act Action) (gate v1alpha1.Gate, limit time.Duration) {
+	switch t := in.Spec.RebuildPolicy.Timeouts; act {
+	case Build:
+		return v1alpha1.GateBuild, t.Build.Duration
+	case Activate, Stage, Commit: // writing the boot loader is an activation too
+		return v1alpha1.GateActivate, t.Activate.Duration + t.Confirm.Duration
+	case Announce, Reboot:
+		return v1alpha1.GateReboot, t.Reboot.Duration + t.Confirm.Duration
+	case None, DryActivate, CollectGarbage:
+	}
+	return "", 0
+}
+
+// window holds an act back until the window is open, with enough of it left and
+// at the host's own part of it.
+func (in Input) window(d Decision) Decision {
+	gate, limit := in.gated(d.Action)
+	if gate == "" || in.Window == nil || !in.Window.Gated(gate) {
+		return d
+	}
+	if in.ClockSkewed {
+		return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonClockSkewed, Message: in.skewed()}
+	}
+	next, open := in.start(limit)
+	if open {
+		return d
+	}
+	return Decision{
+		Action: None, Waiting: true, NextAt: next.StartsAt, Reason: v1alpha1.ReasonWaitingForWindow,
+		Message: in.waitingForWindow(next, d.Action, limit),
+	}
+}
+
+// openingsAhead is how many openings are looked at for one that is long enough.
+const openingsAhead = 20
+
+// start returns the opening in which what takes limit may start, and whether
+// that is now. It is zero if there is none within the horizon.
+func (in Input) start(limit time.Duration) (next window.Opening, now bool) {
+	for _, o := range in.Window.Openings(in.Now, openingsAhead, limit) {
+		enough := o.ClosesAt.IsZero() || !in.Now.Add(limit).After(o.ClosesAt)
+		switch {
+		case o.OpensAt.IsZero() && enough: // it is open since ever
+			return o, true
+		case o.StartsAt.IsZero() || !enough:
+		case !in.Now.Before(o.StartsAt):
+			return o, true
+		default:
+			return o, false
+		}
+	}
+	return window.Opening{}, false
+}
+
+// diskPause is when a disk that is full is looked at again.
+const diskPause = 10 * time.Minute
+
+// disk holds a build back while there is no room for it.
+func (in Input) disk(d Decision) Decision {
+	least := int64(*in.Spec.RebuildPolicy.MinFreeDisk)
+	if d.Action != Build || in.Disk == nil || in.Disk.Free >= least {
+		return d
+	}
+	if in.Spec.RebuildPolicy.DiskFull == v1alpha1.DiskFullGarbageCollect && !in.Disk.Collected {
+		return Decision{Action: CollectGarbage, Reason: v1alpha1.ReasonProgressing, Message: in.collecting()}
+	}
+	return Decision{Action: None, NextAt: in.Now.Add(diskPause), Reason: v1alpha1.ReasonDiskFull, Message: in.diskFull()}
+}
+
+// otherSwitchPause is when a machine that somebody switches is looked at again.
+const otherSwitchPause = 10 * time.Second
+
+// lastGates holds an activation back for what is seen immediately before it.
+func (in Input) lastGates(d Decision) Decision {
+	switch g := in.Gates; {
+	case g == nil || !d.activates():
+		return d
+	case g.AgentRemoved:
+		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonAgentRemoved, Message: in.agentRemoved()}
+	case g.BootFull:
+		return Decision{
+			Action: None, NextAt: in.Now.Add(in.Spec.RebuildPolicy.Retry.MinBackoff.Duration), Reason: v1alpha1.ReasonDiskFull,
+			Message: in.bootFull(),
+		}
+	case g.OtherSwitch != "":
+		return Decision{
+			Action: None, Waiting: true, NextAt: in.Now.Add(otherSwitchPause), Reason: v1alpha1.ReasonSwitchActive,
+			Message: in.otherSwitch(),
+		}
+	default:
+		return d
+	}
+}
