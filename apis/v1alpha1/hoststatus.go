@@ -39,10 +39,12 @@ type HostStatusStatus struct {
 	ReadySince *meta.Time    `json:"readySince,omitempty"`
 	Window     *WindowStatus `json:"window,omitempty"`
 	// NextAttemptAt is when a failed step is tried again.
-	NextAttemptAt *meta.Time       `json:"nextAttemptAt,omitempty"`
-	Handled       *Handled         `json:"handled,omitempty"`
-	Conditions    []meta.Condition `json:"conditions"`
-	Agent         Agent            `json:"agent"`
+	NextAttemptAt *meta.Time `json:"nextAttemptAt,omitempty"`
+	Handled       *Handled   `json:"handled,omitempty"`
+	// LocalSuspension is a suspension by a person on the host.
+	LocalSuspension *Suspend         `json:"localSuspension,omitempty"`
+	Conditions      []meta.Condition `json:"conditions"`
+	Agent           Agent            `json:"agent"`
 }
 
 // Observed names the documents that were last read.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/npcnix/npcnix/apis/codec"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/window"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/document"
 )
@@ -65,6 +66,7 @@ func (c *cli) apply(ctx context.Context, path string, dryRun bool) error {
 		if err := c.print("%s %s%s", m, done, suffix); err != nil {
 			return err
 		}
+		c.warn(m)
 	}
 	return nil
 }
@@ -139,10 +141,28 @@ func (c *cli) validateCommand() *cobra.Command {
 				if err := c.print("%s valid", m); err != nil {
 					return err
 				}
+				c.warn(m)
 			}
 			return nil
 		},
 	}
 	fileFlag(cmd, &path)
 	return cmd
+}
+
+// warn tells what is valid, and will not do what was meant.
+func (c *cli) warn(m manifest) {
+	if m.kind != v1alpha1.KindHostSpec {
+		return
+	}
+	spec, err := codec.DecodeStrict[v1alpha1.HostSpec](m.doc, v1alpha1.KindHostSpec)
+	if err != nil {
+		return // it was told
+	}
+	for _, warning := range window.Warnings(spec.Spec) {
+		c.note("%s: %s", m, warning)
+	}
+	if spec.Spec.Origin == v1alpha1.OriginClosure {
+		c.note("%s: spec.origin: Closure is not supported by hosts of this version, which then start nothing", m)
+	}
 }

@@ -90,7 +90,8 @@ func (c *cli) command() *cobra.Command {
 	root.SetVersionTemplate("npcnix {{.Version}}\n")
 	root.AddCommand(
 		c.packCommand(), c.pushCommand(), c.pullCommand(), c.applyCommand(), c.validateCommand(),
-		c.getCommand(), c.describeCommand(), c.logsCommand(), c.deleteCommand(), c.versionCommand(),
+		c.getCommand(), c.describeCommand(), c.logsCommand(), c.windowCommand(),
+		c.suspendCommand(), c.resumeCommand(), c.reconcileCommand(), c.deleteCommand(), c.versionCommand(),
 	)
 	c.noteStart(root)
 	return root

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,6 +73,7 @@ func (c *cli) describeHost(ctx context.Context, name string) error {
 	if h.view.LastSeen != nil {
 		d.add("Seen", c.when(h.view.LastSeen.Time))
 	}
+	c.describeOverride(&d, h)
 	d.add("Remote", h.remote())
 	generation, revision := h.running()
 	if generation > 0 {
@@ -85,6 +87,55 @@ func (c *cli) describeHost(ctx context.Context, name string) error {
 		c.describeStatus(&d, h.view.Status)
 	}
 	return d.print(c.out)
+}
+
+// describeOverride tells what operators ask of a host now, and what the host
+// took up.
+func (c *cli) describeOverride(d *description, h fleetHost) {
+	d.add("Suspended", h.suspendedBy(c.now()))
+	handled := v1alpha1.Handled{}
+	if s := h.view.Status; s != nil && s.Handled != nil {
+		handled = *s.Handled
+	}
+	if o := h.view.Override; o != nil {
+		d.add("Asked", c.request("to reconcile", o.ReconcileRequestedAt, handled.ReconcileRequestedAt))
+		d.add("Asked", c.request("to retry", o.RetryRequestedAt, handled.RetryRequestedAt))
+		if until := o.OpenWindowUntil; until != nil && c.now().Before(until.Time) {
+			d.add("Opened", "its window, until "+until.UTC().Format(time.RFC3339))
+		}
+	}
+	if s := h.view.Status; s != nil && s.Window != nil && h.view.Spec != nil && h.view.Spec.MaintenanceWindow != nil {
+		w := s.Window
+		text := fmt.Sprintf("%s (%s)", w.State, w.Reason)
+		switch {
+		case w.ClosesAt != nil:
+			text += ", closes " + c.ahead(w.ClosesAt.Time)
+		case w.NextOpensAt != nil:
+			text += ", opens " + c.ahead(w.NextOpensAt.Time)
+		}
+		d.add("Window", text)
+	}
+}
+
+// request says when something was asked, and whether the host took it up.
+func (c *cli) request(what string, asked, handled *meta.Time) string {
+	switch {
+	case asked == nil:
+		return ""
+	case handled != nil && handled.Equal(asked.Time):
+		return fmt.Sprintf("%s at %s, which it took up", what, asked.UTC().Format(time.RFC3339))
+	default:
+		return fmt.Sprintf("%s at %s, which it has not seen yet", what, asked.UTC().Format(time.RFC3339))
+	}
+}
+
+// ahead shows an instant to come, and on a terminal how far off it is.
+func (c *cli) ahead(t time.Time) string {
+	s := t.UTC().Format(time.RFC3339)
+	if c.terminal {
+		s += ", in " + age(t.Sub(c.now()))
+	}
+	return s
 }
 
 func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
@@ -110,7 +161,7 @@ func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
 		}
 	}
 	if s.NextAttemptAt != nil {
-		d.add("Next attempt", c.when(s.NextAttemptAt.Time))
+		d.add("Next attempt", c.ahead(s.NextAttemptAt.Time))
 	}
 	d.add("Agent", s.Agent.Version)
 	d.add("Nix", s.Agent.NixVersion)

@@ -125,6 +125,9 @@ func (c *cli) tableOfHosts(hosts []fleetHost, o getOptions) error {
 
 func (c *cli) hostRow(h fleetHost, wide bool) []string {
 	status, reason, message := h.ready(c.now())
+	if reason != v1alpha1.ReasonSuspended && h.suspendedBy(c.now()) != "" {
+		reason += "," + v1alpha1.ReasonSuspended // as kubectl shows SchedulingDisabled
+	}
 	generation, revision := h.running()
 	seen := ""
 	if h.view.LastSeen != nil {

@@ -6,6 +6,7 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+	_ "time/tzdata" // windows are judged alike where there are no zone files
 
 	"golang.org/x/term"
 )

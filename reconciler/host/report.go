@@ -105,6 +105,9 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 		st.System, st.Desired = last.Status.System, last.Status.Desired
 	}
 	st.Window = r.windowStatus()
+	if local := r.Suspended(); local != nil {
+		st.LocalSuspension = &v1alpha1.Suspend{Reason: local.Reason, Until: timeOrNil(local.Until)}
+	}
 	if !p.decision.NextAt.IsZero() && !p.decision.Waiting && !p.decision.Ready {
 		st.NextAttemptAt = new(newTime(p.decision.NextAt))
 	}

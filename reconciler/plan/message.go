@@ -184,7 +184,7 @@ func (in Input) rebootPending() string {
 }
 
 func (in Input) unhealthy() string {
-	return "What runs is not healthy: " + in.Unhealthy
+	return "What runs is not healthy: " + strings.TrimSuffix(in.Unhealthy, ".") + "."
 }
 
 func (in Input) builtOnly() string {

@@ -2,6 +2,8 @@ package plan_test
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/window"
 )
 
 var now = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
@@ -31,6 +34,29 @@ func instant(t *rapid.T, label string) time.Time {
 	return now.Add(time.Duration(rapid.IntRange(-7200, 7200).Draw(t, label)) * time.Second)
 }
 
+// anyWindow draws one that may be open: now is a Sunday, 10:00.
+func anyWindow(t *rapid.T) *v1alpha1.MaintenanceWindow {
+	if rapid.Bool().Draw(t, "no window") {
+		return nil
+	}
+	hours := func(label string) *meta.Duration {
+		return &meta.Duration{Duration: time.Duration(rapid.IntRange(1, 100).Draw(t, label)) * 5 * time.Minute}
+	}
+	w := &v1alpha1.MaintenanceWindow{TimeZone: "UTC", Allow: []v1alpha1.WindowEntry{{
+		Name: "a", Start: fmt.Sprintf("%02d:00", rapid.IntRange(0, 23).Draw(t, "start")), Duration: hours("duration"),
+	}}}
+	if rapid.Bool().Draw(t, "gates") {
+		w.Gates = []v1alpha1.Gate{rapid.SampledFrom([]v1alpha1.Gate{v1alpha1.GateBuild, v1alpha1.GateActivate, v1alpha1.GateReboot}).Draw(t, "gate")}
+	}
+	if rapid.Bool().Draw(t, "deny") {
+		w.Deny = []v1alpha1.WindowEntry{{Name: "d", Start: "09:00", Duration: hours("denied")}}
+	}
+	if rapid.Bool().Draw(t, "splay") {
+		w.Splay = hours("splay by")
+	}
+	return w
+}
+
 // inputs draws everything that a host can meet.
 func inputs() *rapid.Generator[plan.Input] {
 	return rapid.Custom(func(t *rapid.T) plan.Input {
@@ -45,7 +71,8 @@ func inputs() *rapid.Generator[plan.Input] {
 			Attempts: rapid.Int32Range(0, 6).Draw(t, "attempts"),
 			Asked:    rapid.Bool().Draw(t, "asked"), Attempted: rapid.Bool().Draw(t, "attempted"),
 			Machine: nixos.Machine{
-				Running: path(t, "running"), Profile: path(t, "profile"),
+				Running: path(t, "running"), Profile: path(t, "profile"), Booted: path(t, "booted"),
+				Reboot:      nixos.RebootNeed{Known: rapid.Bool().Draw(t, "known"), Changed: rapid.SampledFrom([]string{"", "kernel"}).Draw(t, "changed")},
 				BootDefault: rapid.SampledFrom([]string{"", nixos.Unknown, "/nix/store/a", "/nix/store/b"}).Draw(t, "boot default"),
 			},
 		}
@@ -53,8 +80,13 @@ func inputs() *rapid.Generator[plan.Input] {
 			grace := meta.Duration{Duration: time.Duration(rapid.IntRange(0, 3600).Draw(t, "grace")) * time.Second}
 			action := rapid.SampledFrom([]v1alpha1.DriftAction{v1alpha1.DriftCorrect, v1alpha1.DriftReport}).Draw(t, "drift action")
 			mode := rapid.SampledFrom([]v1alpha1.Mode{v1alpha1.ModeSwitch, v1alpha1.ModeSwitch, v1alpha1.ModeBoot, v1alpha1.ModeTest, v1alpha1.ModeBuild, v1alpha1.ModeDryActivate}).Draw(t, "mode")
-			spec := v1alpha1.HostSpecSpec{Remote: "prod", RebuildPolicy: &v1alpha1.RebuildPolicy{Mode: mode, Drift: &v1alpha1.DriftPolicy{Action: action, Grace: &grace}}}.WithDefaults("web")
-			in.Spec = &spec
+			spec := v1alpha1.HostSpecSpec{Remote: "prod", MaintenanceWindow: anyWindow(t), RebuildPolicy: &v1alpha1.RebuildPolicy{
+				Mode: mode, Drift: &v1alpha1.DriftPolicy{Action: action, Grace: &grace},
+				DiskFull: rapid.SampledFrom([]v1alpha1.DiskFullAction{v1alpha1.DiskFullReport, v1alpha1.DiskFullGarbageCollect}).Draw(t, "disk full"),
+				Reboot:   &v1alpha1.RebootPolicy{When: rapid.SampledFrom([]v1alpha1.RebootWhen{v1alpha1.RebootNever, v1alpha1.RebootIfRequired, v1alpha1.RebootAlways}).Draw(t, "reboot")},
+			}}.WithDefaults("web")
+			in.Spec, in.Window = &spec, window.New("web", spec.MaintenanceWindow)
+			in.ClockSkewed = rapid.IntRange(0, 5).Draw(t, "skewed") == 0
 		}
 		if in.RemoteProblem == nil || rapid.Bool().Draw(t, "last good remote") {
 			in.Remote = &v1alpha1.Remote{Metadata: meta.ObjectMeta{Name: "prod", Generation: 7}}
@@ -65,8 +97,20 @@ func inputs() *rapid.Generator[plan.Input] {
 		if rapid.Bool().Draw(t, "gates") {
 			in.Gates = &plan.Gates{OtherSwitch: rapid.SampledFrom([]string{"", "nixos-rebuild"}).Draw(t, "other switch"), AgentRemoved: rapid.Bool().Draw(t, "agent removed")}
 		}
-		if rapid.Bool().Draw(t, "suspended") {
+		if rapid.IntRange(0, 3).Draw(t, "suspended") == 0 {
 			in.Suspended = &plan.Suspension{Reason: "INC-42"}
+		}
+		if rapid.Bool().Draw(t, "disk") {
+			in.Disk = &plan.Disk{Free: int64(rapid.IntRange(0, 4).Draw(t, "free")) << 30, Collected: rapid.Bool().Draw(t, "collected")}
+		}
+		if rapid.Bool().Draw(t, "reboots") {
+			in.Reboots = plan.Reboots{
+				Since: instant(t, "since"), Asked: rapid.Int32Range(0, 3).Draw(t, "asked"), AskedAt: instant(t, "asked at"),
+				Sessions: rapid.SampledFrom([][]string{nil, {"anna"}}).Draw(t, "sessions"),
+			}
+			if rapid.Bool().Draw(t, "announced") {
+				in.Reboots.Announced = instant(t, "announced at")
+			}
 		}
 		if rapid.Bool().Draw(t, "failed") {
 			in.Failure = &plan.Failure{
@@ -81,6 +125,67 @@ func inputs() *rapid.Generator[plan.Input] {
 	})
 }
 
+// plainSentence reports whether a text is made of sentences, whole ones.
+func plainSentence(s string) bool {
+	return s != "" && strings.ToUpper(s[:1]) == s[:1] && strings.HasSuffix(s, ".") && !strings.Contains(s, "  ") && !strings.Contains(s, "%!") && !strings.Contains(s, "0001-01-01")
+}
+
+// checkWindow wants that nothing gated starts outside its window, or without
+// enough of it left.
+func checkWindow(in plan.Input, d plan.Decision, fail func(what string)) {
+	if in.Spec == nil || in.Spec.MaintenanceWindow == nil {
+		return
+	}
+	gates := map[plan.Action]v1alpha1.Gate{
+		plan.Build: v1alpha1.GateBuild, plan.Activate: v1alpha1.GateActivate, plan.Stage: v1alpha1.GateActivate, plan.Commit: v1alpha1.GateActivate,
+		plan.Announce: v1alpha1.GateReboot, plan.Reboot: v1alpha1.GateReboot,
+	}
+	gate, gated := gates[d.Action]
+	if !gated || !slices.Contains(in.Spec.MaintenanceWindow.Gates, gate) {
+		return
+	}
+	j := in.Window.At(in.Now)
+	left := j.ClosesAt.Sub(in.Now)
+	switch limit := window.Limits(*in.Spec)[gate]; {
+	case in.ClockSkewed:
+		fail("acts by a clock that is off")
+	case j.State == window.Closed:
+		fail("acts outside the window")
+	case !j.ClosesAt.IsZero() && left < limit:
+		fail("acts without enough of the window left")
+	}
+}
+
+// checkReboot wants that nothing reboots that must not.
+func checkReboot(in plan.Input, d plan.Decision, fail func(what string)) {
+	if d.Action != plan.Reboot && d.Action != plan.Announce {
+		return
+	}
+	required, known := plan.RebootRequired(in)
+	switch policy := in.Spec.RebuildPolicy.Reboot; {
+	case policy.When == v1alpha1.RebootNever:
+		fail("reboots although it never shall")
+	case policy.When == v1alpha1.RebootIfRequired && (!required || !known):
+		fail("reboots without need")
+	case in.Unhealthy != "":
+		fail("reboots what is not healthy")
+	case in.Reboots.Asked >= plan.MostAsked:
+		fail("asks once more")
+	case d.Action == plan.Reboot && (in.Reboots.Announced.IsZero() || in.Now.Before(in.Reboots.Announced.Add(policy.Delay.Duration))):
+		fail("reboots before it was announced, or too early")
+	}
+}
+
+// activates reports whether an act changes what runs or what will boot.
+func activates(d plan.Decision) bool {
+	return d.Action == plan.Activate || d.Action == plan.Stage || d.Action == plan.Commit
+}
+
+// tries reports whether an act is a try at the target.
+func tries(d plan.Decision) bool {
+	return activates(d) || d.Action == plan.Build || d.Action == plan.DryActivate
+}
+
 func mode(in plan.Input) v1alpha1.Mode { return in.Spec.RebuildPolicy.Mode }
 
 // Whatever a host meets: it never acts where it must not, always says why not,
@@ -93,9 +198,11 @@ func TestDecisions(t *testing.T) {
 		fail := func(what string) { t.Fatalf("%s\n%+v\n%+v", what, d, in) }
 		acts := d.Action != plan.None
 
-		if d.Reason == "" || d.Message == "" {
-			fail("no reason")
+		if d.Reason == "" || !plainSentence(d.Message) {
+			fail("no plain sentence")
 		}
+		checkWindow(in, d, fail)
+		checkReboot(in, d, fail)
 		if acts {
 			switch f := in.Failure; {
 			case in.Spec == nil || in.Remote == nil || in.RemoteProblem != nil:
@@ -106,11 +213,13 @@ func TestDecisions(t *testing.T) {
 				fail("acts by documents that may be old")
 			case in.BootedOther != "":
 				fail("acts against a person, or a boot counter")
-			case d.Action != plan.Build && d.Action != plan.DryActivate && in.Quarantined != "":
+			case d.Action == plan.Build && in.Disk != nil && in.Disk.Free < 2<<30:
+				fail("builds without room")
+			case activates(d) && in.Quarantined != "":
 				fail("acts with a target in quarantine")
-			case d.Action != plan.Build && d.Action != plan.DryActivate && in.Gates != nil && (in.Gates.OtherSwitch != "" || in.Gates.AgentRemoved):
+			case activates(d) && in.Gates != nil && (in.Gates.OtherSwitch != "" || in.Gates.AgentRemoved):
 				fail("acts although a gate is closed")
-			case d.Action != plan.Build && d.Action != plan.DryActivate && mode(in) == v1alpha1.ModeBuild:
+			case (activates(d) || d.Action == plan.Reboot) && mode(in) == v1alpha1.ModeBuild:
 				fail("activates although it shall only build")
 			case d.Action == plan.Commit && mode(in) == v1alpha1.ModeTest:
 				fail("makes permanent what shall only be tested")
@@ -118,13 +227,13 @@ func TestDecisions(t *testing.T) {
 				fail("activates what shall only be booted")
 			case d.Ready || d.Stalled || d.Waiting:
 				fail("acts and says that it does not")
-			case f != nil && (f.Class == plan.BuildClass || f.Class == plan.ActivationClass) && in.Attempts >= 5:
+			case tries(d) && f != nil && (f.Class == plan.BuildClass || f.Class == plan.ActivationClass) && in.Attempts >= 5:
 				fail("acts beyond its retries")
-			case f != nil && f.Class == plan.Permanent && f.Content == in.Content:
+			case tries(d) && f != nil && f.Class == plan.Permanent && f.Content == in.Content:
 				fail("tries again what cannot work")
-			case f != nil && f.Class != plan.Permanent && !in.Asked && in.Now.Before(f.NextAt) && f.NextAt.Sub(in.Now) <= time.Hour:
+			case tries(d) && f != nil && f.Class != plan.Permanent && !in.Asked && in.Now.Before(f.NextAt) && f.NextAt.Sub(in.Now) <= time.Hour:
 				fail("acts before its time")
-			case f != nil && f.Class != plan.Permanent && in.Attempted:
+			case f != nil && f.Class != plan.Permanent && in.Attempted && tries(d):
 				fail("tries twice in one call")
 			}
 		}

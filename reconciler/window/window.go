@@ -184,6 +184,11 @@ func (c *Calendar) At(t time.Time) Judgement {
 	return j
 }
 
+// Open reports whether the window is open at an instant.
+func (c *Calendar) Open(t time.Time) bool {
+	return c.unknown == "" && c.judge(t.Unix()).State == Open
+}
+
 // judge says what rule 3 says: an entry of allow is active, or there is none,
 // and no entry of deny is.
 func (c *Calendar) judge(now int64) Judgement {

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/window"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/document"
+)
+
+type windowOptions struct {
+	file, at, output string
+	next             int
+}
+
+func (c *cli) windowCommand() *cobra.Command {
+	var o windowOptions
+	cmd := &cobra.Command{
+		Use:   "window (HOST | -f FILE)",
+		Short: "Explain a host's maintenance window: open or closed, why, and when next",
+		Long: "Judge the maintenance window of a host, with its override, or of a HostSpec in a file,\n" +
+			"for which no store is needed. STARTS is when this host begins what is gated: at its own\n" +
+			"part of the splay, and with enough time left; never where an opening is too short.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.window(cmd.Context(), args, o) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "filename", "f", "", "HostSpec file, or - for standard input; of several, HOST names one")
+	f.StringVar(&o.at, "at", "", "instant to judge, such as 2026-11-23T21:00:00Z (default now)")
+	f.IntVar(&o.next, "next", 5, "how many openings to list")
+	f.StringVarP(&o.output, "output", "o", "", "json")
+	return cmd
+}
+
+// windowView is what window -o json prints.
+type windowView struct {
+	State       window.State  `json:"state"`
+	Reason      string        `json:"reason"`
+	ClosesAt    *meta.Time    `json:"closesAt"`
+	NextOpensAt *meta.Time    `json:"nextOpensAt"`
+	Openings    []openingView `json:"openings"`
+}
+
+type openingView struct {
+	Name     string     `json:"name"`
+	OpensAt  *meta.Time `json:"opensAt"`
+	StartsAt *meta.Time `json:"startsAt"`
+	ClosesAt *meta.Time `json:"closesAt"`
+}
+
+const mostOpenings = 1000
+
+func (c *cli) window(ctx context.Context, args []string, o windowOptions) error {
+	switch {
+	case o.file == "" && len(args) == 0:
+		return fmt.Errorf("%w: npcnix window: expected a HOST or -f FILE", errUsage)
+	case o.output != "" && o.output != "json":
+		return fmt.Errorf("%w: -o %s: expected json", errUsage, o.output)
+	case o.next < 0 || o.next > mostOpenings:
+		return fmt.Errorf("%w: --next %d: expected 0 to %d", errUsage, o.next, mostOpenings)
+	}
+	at := c.now()
+	if o.at != "" {
+		var err error
+		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
+			return fmt.Errorf("%w: --at %s: expected an instant such as 2026-11-23T21:00:00Z", errUsage, o.at)
+		}
+	}
+	name, spec, override, err := c.windowOf(ctx, args, o.file)
+	if err != nil {
+		return err
+	}
+	for _, warning := range window.Warnings(spec) {
+		c.note("%s", warning)
+	}
+	spec = spec.WithDefaults(name)
+	calendar := window.New(name, spec.MaintenanceWindow)
+	if until := override.OpenWindowUntil; until != nil {
+		calendar = calendar.OpenedUntil(until.Time)
+	}
+	openings := calendar.Openings(at, o.next, window.Limits(spec)[v1alpha1.GateActivate])
+	if o.output == "json" {
+		return c.printObject("json", viewOfWindow(calendar.At(at), openings))
+	}
+	return c.explainWindow(name, calendar, at, openings)
+}
+
+// windowOf reads the HostSpec and the HostOverride of a host, or the HostSpec
+// of a file.
+func (c *cli) windowOf(ctx context.Context, args []string, file string) (name string, spec v1alpha1.HostSpecSpec, override v1alpha1.HostOverrideSpec, err error) {
+	if file != "" {
+		name, spec, err = c.specOfFile(file, args)
+		return name, spec, override, err
+	}
+	s, err := c.open(ctx)
+	if err != nil {
+		return "", spec, override, err
+	}
+	name = args[0]
+	declared, _, err := document.Get[v1alpha1.HostSpec](ctx, s, store.HostSpecKey(name), v1alpha1.KindHostSpec)
+	if err != nil {
+		return "", spec, override, err
+	}
+	asked, _, err := document.Get[v1alpha1.HostOverride](ctx, s, store.OverrideKey(name), v1alpha1.KindHostOverride)
+	if errors.Is(err, store.ErrNotFound) {
+		return name, declared.Spec, override, nil
+	}
+	if err != nil {
+		return "", spec, override, err
+	}
+	return name, declared.Spec, asked.Spec, nil
+}
+
+// specOfFile returns the one HostSpec of a file, or the one that is named.
+func (c *cli) specOfFile(file string, names []string) (name string, spec v1alpha1.HostSpecSpec, err error) {
+	manifests, err := c.readManifests(file)
+	if err != nil {
+		return "", spec, err
+	}
+	found := 0
+	for _, m := range manifests {
+		if m.kind != v1alpha1.KindHostSpec || (len(names) > 0 && m.name != names[0]) {
+			continue
+		}
+		decoded, err := codec.DecodeStrict[v1alpha1.HostSpec](m.doc, v1alpha1.KindHostSpec)
+		if err != nil {
+			return "", spec, err
+		}
+		name, spec = m.name, decoded.Spec
+		found++
+	}
+	switch {
+	case found == 1:
+		return name, spec, nil
+	case found > 1:
+		return "", spec, fmt.Errorf("%w: %s has %d HostSpecs: name one, as in npcnix window HOST -f %s", errUsage, file, found, file)
+	case len(names) > 0:
+		return "", spec, fmt.Errorf("%s: %w: HostSpec of %s", file, errNotFound, names[0])
+	default:
+		return "", spec, fmt.Errorf("%s: %w: a HostSpec", file, errNotFound)
+	}
+}
+
+func viewOfWindow(j window.Judgement, openings []window.Opening) windowView {
+	view := windowView{State: j.State, Reason: j.Reason, ClosesAt: known(j.ClosesAt), NextOpensAt: known(j.NextOpensAt), Openings: []openingView{}}
+	for _, o := range openings {
+		view.Openings = append(view.Openings, openingView{Name: o.Name, OpensAt: known(o.OpensAt), StartsAt: known(o.StartsAt), ClosesAt: known(o.ClosesAt)})
+	}
+	return view
+}
+
+// known is an instant, nil where there is none.
+func known(t time.Time) *meta.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return new(meta.NewTime(t))
+}
+
+// explainWindow prints a sentence, the openings, and the week.
+func (c *cli) explainWindow(name string, calendar *window.Calendar, at time.Time, openings []window.Opening) error {
+	j := calendar.At(at)
+	if err := c.print("%s", windowSentence(name, calendar.Zone(), at, j)); err != nil {
+		return err
+	}
+	if len(openings) > 0 {
+		if err := c.print(""); err != nil {
+			return err
+		}
+		t := table{w: c.out, terminal: c.terminal}
+		for _, o := range openings {
+			t.add(o.Name, localTime(o.OpensAt, calendar.Zone(), "since ever"), localTime(o.StartsAt, calendar.Zone(), starts(o)), localTime(o.ClosesAt, calendar.Zone(), "never"))
+		}
+		if err := t.print("NAME", "OPENS", "STARTS", "CLOSES"); err != nil {
+			return err
+		}
+	}
+	return c.print("\n%s", week(calendar, at))
+}
+
+// starts says when what is gated starts in an opening that says no time for it.
+func starts(o window.Opening) string {
+	if o.OpensAt.IsZero() {
+		return "any time"
+	}
+	return "never: too short"
+}
+
+func localTime(t time.Time, zone *time.Location, none string) string {
+	if t.IsZero() {
+		return none
+	}
+	return t.In(zone).Format("Mon 2006-01-02 15:04:05")
+}
+
+func windowSentence(name string, zone *time.Location, at time.Time, j window.Judgement) string {
+	why := map[string]string{
+		window.ReasonAlwaysOpen: "there is no allow list", window.ReasonAllowed: j.Name + " allows it", window.ReasonOutsideAllow: "no entry of allow is active",
+		window.ReasonDenied: j.Name + " denies it", window.ReasonOpenedByOverride: "its override opens it", window.ReasonZoneUnknown: "this machine does not know the zone " + j.Name,
+	}[j.Reason]
+	s := fmt.Sprintf("%s is %s at %s (%s)", name, strings.ToLower(string(j.State)), localTime(at, zone, ""), why)
+	switch {
+	case !j.ClosesAt.IsZero():
+		s += fmt.Sprintf("; it closes %s, in %s", localTime(j.ClosesAt, zone, ""), age(j.ClosesAt.Sub(at)))
+	case !j.NextOpensAt.IsZero():
+		s += fmt.Sprintf("; it opens %s, in %s", localTime(j.NextOpensAt, zone, ""), age(j.NextOpensAt.Sub(at)))
+	default:
+		s += "; that does not change within 370 days"
+	}
+	return s + ". Times are of " + zone.String() + "."
+}
+
+// week draws seven local days by the hour: open, open for a part of it, closed,
+// or not there.
+func week(calendar *window.Calendar, at time.Time) string {
+	const quarter = 15 * time.Minute
+	type cell struct{ open, quarters int }
+	zone := calendar.Zone()
+	days, cells := []string{}, map[string]*[24]cell{}
+	first := at.In(zone).Format("Mon 2006-01-02")
+	begin := at.Add(-26 * time.Hour).Truncate(quarter) // before any local midnight
+	for t := begin; ; t = t.Add(quarter) {
+		local := t.In(zone)
+		day := local.Format("Mon 2006-01-02")
+		if len(days) == 0 && day != first {
+			continue
+		}
+		if cells[day] == nil {
+			if len(days) == 7 {
+				break
+			}
+			days, cells[day] = append(days, day), &[24]cell{}
+		}
+		hour := &cells[day][local.Hour()]
+		hour.quarters++
+		if calendar.Open(t) {
+			hour.open++
+		}
+	}
+	var b strings.Builder
+	b.WriteString("                0     3     6     9     12    15    18    21\n")
+	for _, day := range days {
+		b.WriteString(day + "  ")
+		for _, hour := range cells[day] {
+			switch {
+			case hour.quarters == 0:
+				b.WriteString("  ")
+			case hour.open == hour.quarters:
+				b.WriteString("##")
+			case hour.open > 0:
+				b.WriteString("#.")
+			default:
+				b.WriteString("..")
+			}
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimSuffix(b.String(), "\n")
+}
