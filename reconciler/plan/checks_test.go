@@ -6,4 +6,4 @@ import (
 	"github.com/npcnix/npcnix/tools/rapidtest"
 )
 
-func TestMain(m *testing.M) { rapidtest.Main(m, 20000) }
+func TestMain(m *testing.M) { rapidtest.Main(m, 50000) }

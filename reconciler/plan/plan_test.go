@@ -167,8 +167,10 @@ func checkReboot(in plan.Input, d plan.Decision, fail func(what string)) {
 		fail("reboots although it never shall")
 	case policy.When == v1alpha1.RebootIfRequired && (!required || !known):
 		fail("reboots without need")
-	case in.Unhealthy != "":
+	case in.Unhealthy != "" && in.Machine.Runs(in.Desired) && in.Unproven != in.Desired:
 		fail("reboots what is not healthy")
+	case in.Quarantined != "":
+		fail("reboots into what was taken back")
 	case in.Reboots.Asked >= plan.MostAsked:
 		fail("asks once more")
 	case d.Action == plan.Reboot && (in.Reboots.Announced.IsZero() || in.Now.Before(in.Reboots.Announced.Add(policy.Delay.Duration))):

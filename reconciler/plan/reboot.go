@@ -27,7 +27,7 @@ func RebootRequired(in Input) (required, known bool) {
 // nothing else is left to do, and nothing stands against it.
 func (in Input) wantsReboot(d Decision) bool {
 	settled := d.Ready || d.Reason == v1alpha1.ReasonRebootPending
-	if !settled || in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil || in.Suspended != nil || in.BootedOther != "" {
+	if !settled || in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil || in.Suspended != nil || in.BootedOther != "" || in.Quarantined != "" {
 		return false
 	}
 	switch in.Spec.RebuildPolicy.Mode {
