@@ -96,7 +96,7 @@ func parseTrace(f *os.File) (operations []operation) {
 		}
 		name, _, _ := strings.Cut(call, "(")
 		for _, c := range calls {
-			if c.name != name && !(c.name == "rename" && strings.HasPrefix(name, "rename")) {
+			if c.name != name && (c.name != "rename" || !strings.HasPrefix(name, "rename")) {
 				continue
 			}
 			if found := c.pattern.FindStringSubmatch(call); found != nil {

@@ -59,21 +59,28 @@ type openingView struct {
 
 const mostOpenings = 1000
 
-func (c *cli) window(ctx context.Context, args []string, o windowOptions) error {
+// check validates the options, and returns the instant that they name.
+func (o windowOptions) check(hosts int, now time.Time) (at time.Time, err error) {
 	switch {
-	case o.file == "" && len(args) == 0:
-		return fmt.Errorf("%w: npcnix window: expected a HOST or -f FILE", errUsage)
+	case o.file == "" && hosts == 0:
+		return at, fmt.Errorf("%w: npcnix window: expected a HOST or -f FILE", errUsage)
 	case o.output != "" && o.output != "json":
-		return fmt.Errorf("%w: -o %s: expected json", errUsage, o.output)
+		return at, fmt.Errorf("%w: -o %s: expected json", errUsage, o.output)
 	case o.next < 0 || o.next > mostOpenings:
-		return fmt.Errorf("%w: --next %d: expected 0 to %d", errUsage, o.next, mostOpenings)
+		return at, fmt.Errorf("%w: --next %d: expected 0 to %d", errUsage, o.next, mostOpenings)
+	case o.at == "":
+		return now, nil
 	}
-	at := c.now()
-	if o.at != "" {
-		var err error
-		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return fmt.Errorf("%w: --at %s: expected an instant such as 2026-11-23T21:00:00Z", errUsage, o.at)
-		}
+	if at, err = time.Parse(time.RFC3339, o.at); err != nil {
+		return at, fmt.Errorf("%w: --at %s: expected an instant such as 2026-11-23T21:00:00Z", errUsage, o.at)
+	}
+	return at, nil
+}
+
+func (c *cli) window(ctx context.Context, args []string, o windowOptions) error {
+	at, err := o.check(len(args), c.now())
+	if err != nil {
+		return err
 	}
 	name, spec, override, err := c.windowOf(ctx, args, o.file)
 	if err != nil {
@@ -219,50 +226,64 @@ func windowSentence(name string, zone *time.Location, at time.Time, j window.Jud
 	return s + ". Times are of " + zone.String() + "."
 }
 
+// weekDays is how many days the view of a week has.
+const weekDays = 7
+
+// hour is one hour of a local day, as far as that day has it.
+type hour struct{ open, quarters int }
+
+func (h hour) String() string {
+	switch {
+	case h.quarters == 0:
+		return "  "
+	case h.open == h.quarters:
+		return "##"
+	case h.open > 0:
+		return "#."
+	default:
+		return ".."
+	}
+}
+
 // week draws seven local days by the hour: open, open for a part of it, closed,
 // or not there.
 func week(calendar *window.Calendar, at time.Time) string {
+	days, hours := quarters(calendar, at)
+	var b strings.Builder
+	b.WriteString("                0     3     6     9     12    15    18    21")
+	for _, day := range days {
+		b.WriteString("\n" + day + "  ")
+		for _, h := range hours[day] {
+			b.WriteString(h.String())
+		}
+	}
+	return b.String()
+}
+
+// quarters counts the quarters of hours in which the window is open, from the
+// local midnight before an instant on.
+func quarters(calendar *window.Calendar, at time.Time) (days []string, hours map[string]*[24]hour) {
 	const quarter = 15 * time.Minute
-	type cell struct{ open, quarters int }
+	const layout = "Mon 2006-01-02"
 	zone := calendar.Zone()
-	days, cells := []string{}, map[string]*[24]cell{}
-	first := at.In(zone).Format("Mon 2006-01-02")
-	begin := at.Add(-26 * time.Hour).Truncate(quarter) // before any local midnight
-	for t := begin; ; t = t.Add(quarter) {
+	today := at.In(zone).Format(layout)
+	hours = map[string]*[24]hour{}
+	for t := at.Add(-26 * time.Hour).Truncate(quarter); ; t = t.Add(quarter) { // from before any local midnight
 		local := t.In(zone)
-		day := local.Format("Mon 2006-01-02")
-		if len(days) == 0 && day != first {
+		day := local.Format(layout)
+		if len(days) == 0 && day != today {
 			continue
 		}
-		if cells[day] == nil {
-			if len(days) == 7 {
-				break
+		if hours[day] == nil {
+			if len(days) == weekDays {
+				return days, hours
 			}
-			days, cells[day] = append(days, day), &[24]cell{}
+			days, hours[day] = append(days, day), &[24]hour{}
 		}
-		hour := &cells[day][local.Hour()]
-		hour.quarters++
+		h := &hours[day][local.Hour()]
+		h.quarters++
 		if calendar.Open(t) {
-			hour.open++
+			h.open++
 		}
 	}
-	var b strings.Builder
-	b.WriteString("                0     3     6     9     12    15    18    21\n")
-	for _, day := range days {
-		b.WriteString(day + "  ")
-		for _, hour := range cells[day] {
-			switch {
-			case hour.quarters == 0:
-				b.WriteString("  ")
-			case hour.open == hour.quarters:
-				b.WriteString("##")
-			case hour.open > 0:
-				b.WriteString("#.")
-			default:
-				b.WriteString("..")
-			}
-		}
-		b.WriteString("\n")
-	}
-	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -336,9 +336,14 @@ func TestDiskThatFillsUpDuringARun(t *testing.T) {
 	}
 	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for ticker := time.NewTicker(10 * time.Millisecond); len(m.Output("one", 1)) == 0 && limited.Err() == nil; <-ticker.C {
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for len(m.Output("one", 1)) == 0 && limited.Err() == nil {
+		<-ticker.C
 	}
-	for n := 0; os.WriteFile(filepath.Join(m.state, strconv.Itoa(n)), nil, 0o600) == nil; n++ {
+	n := 0
+	for os.WriteFile(filepath.Join(m.state, strconv.Itoa(n)), nil, 0o600) == nil {
+		n++
 	}
 	if result, err := m.Await(t.Context(), "one"); err != nil || !result.Done() || !result.Touched {
 		t.Errorf("%+v %v", result, err)

@@ -255,6 +255,12 @@ func (m *Machine) BootID(context.Context) (string, error) {
 	return fmt.Sprintf("00000000-0000-0000-0000-%012d", m.boots), nil
 }
 
+// Toplevel is the store path that Build gives an attribute of a flake.nix.
+func Toplevel(flake []byte, attribute string) string {
+	sum := sha256.Sum256(append(slices.Clone(flake), attribute...))
+	return "/nix/store/" + hex.EncodeToString(sum[:16]) + "-nixos-system-" + attribute
+}
+
 // Build gives each tree and attribute a store path of its own. The tree must
 // hold a flake.nix; an attribute that its text does not contain is missing.
 func (m *Machine) Build(ctx context.Context, req nixos.BuildRequest) (string, error) {
@@ -276,8 +282,7 @@ func (m *Machine) Build(ctx context.Context, req nixos.BuildRequest) (string, er
 	if !strings.Contains(string(flake), req.Attribute) {
 		return "", &nixos.BuildError{Failure: nixos.AttributeMissing, Message: "flake does not provide attribute", ExitCode: 1}
 	}
-	sum := sha256.Sum256(append(flake, req.Attribute...))
-	toplevel := "/nix/store/" + hex.EncodeToString(sum[:16]) + "-nixos-system-" + req.Attribute
+	toplevel := Toplevel(flake, req.Attribute)
 	if err := os.MkdirAll(filepath.Dir(req.OutLink), 0o700); err != nil {
 		return "", err //nolint:wrapcheck // names the path
 	}

@@ -76,6 +76,18 @@ func (m *Machine) Start(ctx context.Context, a nixos.Activation) error {
 	return nil
 }
 
+// Switching reports whether a run of stc is under way.
+func (m *Machine) Switching() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, r := range m.runs {
+		if !r.ended {
+			return true
+		}
+	}
+	return false
+}
+
 // cut ends a run in the middle of what it does. The caller holds the lock.
 func (m *Machine) cut(r *running, how string) {
 	if r.ended {

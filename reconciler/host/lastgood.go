@@ -35,6 +35,7 @@ func (s *saved) known() known {
 
 func (r *Reconciler) documentsDir() string { return filepath.Join(r.opts.StateDir, "documents") }
 func (r *Reconciler) savedSpec() string    { return filepath.Join(r.documentsDir(), "hostspec.json") }
+
 func (r *Reconciler) savedOverride() string {
 	return filepath.Join(r.documentsDir(), "hostoverride.json")
 }

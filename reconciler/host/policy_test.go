@@ -237,7 +237,7 @@ func TestRetention(t *testing.T) {
 	first := w.runs()
 	w.machine.Change(func(m *nixos.Machine) { m.Booted = first })
 	w.spec("  rebuildPolicy: {retention: {generations: 2}}\n")
-	for _, name := range strings.Fields("2 3 4 5 6") {
+	for name := range strings.FieldsSeq("2 3 4 5 6") {
 		w.publish("web " + name)
 		w.pass()
 	}

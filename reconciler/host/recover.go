@@ -96,6 +96,11 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 	ctx, stop := r.beatDuring(ctx)
 	defer stop()
 	r.opts.Log.Info("Going on with a transaction", "host", r.opts.Host, "transaction", t.Plan.ID, "target", t.Plan.Target, "phase", r.journal.Phase)
+	return r.goOn(ctx, p, t)
+}
+
+// goOn carries an opened transaction on from where it was found.
+func (r *Reconciler) goOn(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	o, ended, err := t.Outcome()
 	switch {
 	case errors.Is(err, statefile.ErrUnusable):
@@ -104,17 +109,18 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 		return err
 	case ended:
 		return r.conclude(ctx, p, t, o)
-	case r.journal.BootID != r.bootID && r.journal.Phase != phaseArmed:
-		return r.resumeAfterBoot(ctx, p, t)
-	case r.journal.Phase == phaseArmed:
+	case r.journal.Phase == phaseArmed: // nothing was begun, in whichever boot
 		problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: "The agent ended before the switch began.", Transient: true}
 		o, err := t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
 		if err != nil {
 			return err
 		}
 		return errors.Join(r.conclude(ctx, p, t, o), r.retryNow(p))
+	case r.journal.BootID != r.bootID:
+		return r.resumeAfterBoot(ctx, p, t)
+	default:
+		return r.drive(ctx, p, t)
 	}
-	return r.drive(ctx, p, t)
 }
 
 // loseTransaction forgets a transaction whose files cannot be used, as if the
@@ -142,14 +148,12 @@ func (r *Reconciler) retryNow(p *pass) error {
 // and no run of stc has survived.
 func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	booted := t.Runs(r.opts.Observer, p.machine.Booted)
-	waited := r.journal.Phase.waiting() || (r.journal.Phase == phaseConfirming && t.Staged()) ||
-		(r.journal.Phase == phaseStaging && t.Staged() && booted) // the power failed in between
 	switch ph := r.journal.Phase; {
-	case waited && booted:
+	case r.awaitedBoot(t, booted) && booted:
 		return r.confirmBoot(ctx, p, t)
-	case waited:
+	case r.awaitedBoot(t, booted):
 		return r.bootedAnother(ctx, p, t)
-	case ph == phaseCommitting && booted, ph == phaseStaging, ph == phaseRollingBack && booted: // the boot loader knew of the commit
+	case ph == phaseStaging, booted && (ph == phaseCommitting || ph == phaseRollingBack): // the boot loader knew of the commit
 		if err := r.enter(ph); err != nil { // of this boot now
 			return err
 		}
@@ -158,6 +162,19 @@ func (r *Reconciler) resumeAfterBoot(ctx context.Context, p *pass, t *transactio
 		return r.rolledBackByBoot(ctx, p, t)
 	default:
 		return r.cutOff(ctx, p, t)
+	}
+}
+
+// awaitedBoot reports whether this boot is what a staged transaction waited
+// for, also where the power failed just before, or while it was confirmed.
+func (r *Reconciler) awaitedBoot(t *transaction.Transaction, booted bool) bool {
+	switch ph := r.journal.Phase; {
+	case ph.waiting():
+		return true
+	case ph == phaseConfirming:
+		return t.Staged()
+	default:
+		return ph == phaseStaging && booted && t.Staged()
 	}
 }
 

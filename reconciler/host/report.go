@@ -70,8 +70,31 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 		},
 	}
 	st := &s.Status
+	if d.accepted != nil {
+		s.Metadata.Labels = d.accepted.labels
+	}
+	r.sayObserved(st, p)
+	r.sayAttempts(st)
+	if last := r.status.last; !p.observed && last != nil { // what was last seen of the machine
+		st.System, st.Desired = last.Status.System, last.Status.Desired
+	}
+	st.Window = r.windowStatus()
+	if local := r.Suspended(); local != nil {
+		st.LocalSuspension = &v1alpha1.Suspend{Reason: local.Reason, Until: timeOrNil(local.Until)}
+	}
+	if !p.decision.NextAt.IsZero() && !p.decision.Waiting && !p.decision.Ready {
+		st.NextAttemptAt = new(newTime(p.decision.NextAt))
+	}
+	r.setConditions(st, p)
+	r.setReadySince(st, p)
+	r.redactStatus(st)
+	return s
+}
+
+// sayObserved says which documents the status is about, and what they want.
+func (r *Reconciler) sayObserved(st *v1alpha1.HostStatusStatus, p *pass) {
+	d := &r.documents
 	if a := d.accepted; a != nil {
-		s.Metadata.Labels = a.labels
 		st.Observed.Spec = &v1alpha1.ObservedDocument{ETag: a.etag, Digest: a.digest}
 		st.Desired = &v1alpha1.Desired{Origin: v1alpha1.OriginFlake, FlakeAttribute: a.spec.FlakeAttribute}
 		if p.desired != nil {
@@ -89,32 +112,24 @@ func (r *Reconciler) buildStatus(p *pass) *v1alpha1.HostStatus {
 			st.Observed.Remote.Revision, st.Observed.Remote.Dirty = src.Revision, src.Dirty
 		}
 	}
-	if j := r.journal; j != nil {
-		if j.Handled != (v1alpha1.Handled{}) {
-			st.Handled = new(j.Handled)
-		}
-		if j.Attempt != nil {
-			st.LastAttempt = new(*j.Attempt) // the journal's own goes on changing
-		}
-		for _, a := range j.History {
-			a.Message = meta.Cut(a.Message, maxShort)
-			st.History = append(st.History, a)
-		}
+}
+
+// sayAttempts says what was tried, and what was taken up of the override.
+func (r *Reconciler) sayAttempts(st *v1alpha1.HostStatusStatus) {
+	j := r.journal
+	if j == nil {
+		return
 	}
-	if last := r.status.last; !p.observed && last != nil { // what was last seen of the machine
-		st.System, st.Desired = last.Status.System, last.Status.Desired
+	if j.Handled != (v1alpha1.Handled{}) {
+		st.Handled = new(j.Handled)
 	}
-	st.Window = r.windowStatus()
-	if local := r.Suspended(); local != nil {
-		st.LocalSuspension = &v1alpha1.Suspend{Reason: local.Reason, Until: timeOrNil(local.Until)}
+	if j.Attempt != nil {
+		st.LastAttempt = new(*j.Attempt) // the journal's own goes on changing
 	}
-	if !p.decision.NextAt.IsZero() && !p.decision.Waiting && !p.decision.Ready {
-		st.NextAttemptAt = new(newTime(p.decision.NextAt))
+	for _, a := range j.History {
+		a.Message = meta.Cut(a.Message, maxShort)
+		st.History = append(st.History, a)
 	}
-	r.setConditions(st, p)
-	r.setReadySince(st, p)
-	r.redactStatus(st)
-	return s
 }
 
 // redactStatus leaves out of everything that programs printed what they should

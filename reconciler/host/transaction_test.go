@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -68,22 +66,8 @@ func (s strike) room() (blocks int, ok bool) {
 // queryLimit is what a real machine gives an act that has no limit of its own.
 const queryLimit = 2 * time.Minute
 
-// struck is a machine on which something happens at an act.
-type struck struct {
-	*nixfake.Machine
-
-	w *table
-	// who is agent or guard; a dead one does nothing any more.
-	who  string
-	dead *atomic.Bool
-}
-
-// at does an act, unless it is the one that is struck.
-func (m struck) at(ctx context.Context, act string, do func() error) error {
-	if m.dead.Load() {
-		panic(errKilled)
-	}
-	w := m.w
+// at does an act of the table's host, unless it is the one that is struck.
+func (w *table) at(ctx context.Context, m struck, act string, do func() error) error {
 	if m.who+" "+act != w.act || w.strike == nothing || w.done.Swap(true) {
 		return do()
 	}
@@ -129,98 +113,9 @@ func (m struck) at(ctx context.Context, act string, do func() error) error {
 	panic(errKilled)
 }
 
-func (m struck) Arm(ctx context.Context, id, dir string, after time.Duration) error {
-	return m.at(ctx, "arm", func() error { return m.Machine.Arm(ctx, id, dir, after) })
-}
-
-func (m struck) Fire(ctx context.Context, id, dir string) error {
-	return m.at(ctx, "fire", func() error { return m.Machine.Fire(ctx, id, dir) })
-}
-
-func (m struck) Start(ctx context.Context, a nixos.Activation) error {
-	return m.at(ctx, "start "+what(a.ID), func() error {
-		if mutate := m.w.mutate; mutate != nil {
-			return mutate(ctx, m.Machine, a)
-		}
-		return m.Machine.Start(ctx, a)
-	})
-}
-
-func (m struck) Await(ctx context.Context, id string) (result nixos.Result, err error) {
-	err = m.at(ctx, "await "+what(id), func() (err error) { result, err = m.Machine.Await(ctx, id); return err })
-	return result, err
-}
-
-// what is the part of a run's name that says what it is: of attempt-2-boot-back-1 boot-back.
-func what(id string) string {
-	return regexp.MustCompile(`^attempt-\d+-|-\d+$`).ReplaceAllString(id, "")
-}
-
-func (m struck) Build(ctx context.Context, req nixos.BuildRequest) (toplevel string, err error) {
-	err = m.at(ctx, "build", func() (err error) { toplevel, err = m.Machine.Build(ctx, req); return err })
-	return toplevel, err
-}
-
-func (m struck) Root(ctx context.Context, name string, paths ...string) error {
-	return m.at(ctx, "root", func() error { return m.Machine.Root(ctx, name, paths...) })
-}
-
-// Reboot ends whoever asks for it.
-func (m struck) Reboot(ctx context.Context, _ string) error {
-	return m.at(ctx, "reboot", func() error {
-		m.w.cut.Store(true)
-		m.dead.Store(true)
-		panic(errKilled)
-	})
-}
-
-func (m struck) Stop(ctx context.Context, id string) error {
-	return m.at(ctx, "stop", func() error { return m.Machine.Stop(ctx, id) })
-}
-
-func (m struck) SetProfile(ctx context.Context, toplevel string, generation int64) error {
-	return m.at(ctx, "profile", func() error { return m.Machine.SetProfile(ctx, toplevel, generation) })
-}
-
-func (m struck) Outdated(ctx context.Context) (why string, err error) {
-	err = m.at(ctx, "outdated", func() (err error) { why, err = m.Machine.Outdated(ctx); return err })
-	return why, err
-}
-
-func (m struck) TCP(ctx context.Context, address string) error {
-	return m.at(ctx, "check", func() error { return m.Machine.TCP(ctx, address) })
-}
-
-func (m struck) Observe(ctx context.Context, desired string) (got nixos.Machine, err error) {
-	if m.dead.Load() {
-		panic(errKilled)
-	}
-	return m.Machine.Observe(ctx, desired)
-}
-
-// dyingStore is the store of an agent that can be killed.
-type dyingStore struct {
-	store.Store
-
-	m struck
-}
-
-func (s dyingStore) Put(ctx context.Context, key string, body io.ReadSeeker, o store.PutOptions) (string, error) {
-	if s.m.dead.Load() {
-		return "", errKilled // the heartbeat is a goroutine of its own
-	}
-	return s.Store.Put(ctx, key, body, o)
-}
-
-func (s dyingStore) Get(ctx context.Context, key string, o store.GetOptions) (object *store.Object, err error) {
-	if s.m.dead.Load() {
-		panic(errKilled)
-	}
-	if !strings.HasPrefix(key, "archives/") {
-		return s.Store.Get(ctx, key, o)
-	}
-	err = s.m.at(ctx, "fetch", func() (err error) { object, err = s.Store.Get(ctx, key, o); return err })
-	return object, err
+// struck is the machine as the agent, or a guard, of the table meets it.
+func (w *table) struck(who string, dead *atomic.Bool) struck {
+	return struck{Machine: w.machine, who: who, dead: dead, hit: w.at, cut: &w.cut, mutate: w.mutate}
 }
 
 // table is a host with three systems behind it, and what strikes it.
@@ -267,7 +162,9 @@ func (w *table) spoil() {
 	if err := errors.Join(f.Truncate(size-int64(blocks)*block), f.Close()); err != nil {
 		w.t.Error(err)
 	}
-	for n := 0; w.strike == diskFull && os.WriteFile(filepath.Join(filler, strconv.Itoa(n)), nil, 0o600) == nil; n++ {
+	n := 0
+	for w.strike == diskFull && os.WriteFile(filepath.Join(filler, strconv.Itoa(n)), nil, 0o600) == nil {
+		n++
 	}
 	time.AfterFunc(20*time.Minute, func() {
 		if err := os.RemoveAll(filler); err != nil {
@@ -304,7 +201,7 @@ func (w *table) start() {
 		}
 	}
 	w.agent = &atomic.Bool{}
-	m := struck{w.machine, w, "agent", w.agent}
+	m := w.struck("agent", w.agent)
 	o := w.options()
 	o.Log = logr.Discard()
 	o.Now, o.Observer, o.Builder, o.Activator, o.Guard, o.Power, o.Service, o.Prober = time.Now, m, m, m, m, m, m, m
@@ -325,7 +222,7 @@ func (w *table) guarding(who string, powered *atomic.Bool, act func(t *transacti
 		_, err := reconciler.Once(w.t.Context(), func(context.Context, string) (reconciler.Result, error) {
 			t, err := transaction.Open(dir)
 			if err == nil {
-				err = act(t, struck{w.machine, w, who, powered})
+				err = act(t, w.struck(who, powered))
 			}
 			return reconciler.Result{}, err
 		}, "")
@@ -540,7 +437,7 @@ func rows() []row {
 	takenBy := map[strike]string{guardFires: taken, newerJournal: tooNewB}
 	finished := map[strike]string{newerJournal: tooNewC}
 	untouched := map[strike]string{newerJournal: tooNewB}
-	const Switch, boot = "mode: Switch", "mode: Boot"
+	const Switch, boot, reboots = "mode: Switch", "mode: Boot", "reboot: {when: IfRequired, delay: 0s}"
 	return []row{
 		{"Idle", "agent fetch", healthy, Switch, inForce, untouched},
 		{"Verified", "agent build", healthy, Switch, inForce, untouched},
@@ -565,6 +462,7 @@ func rows() []row {
 		{"Staging", "agent await boot", healthy, boot, pending, untouched},
 		{"RebootPending", "agent outdated", boots, boot, inForce, map[strike]string{newerJournal: tooNewB, storeDown: pending}}, // once more
 		{"Confirming a boot", "agent check", boots, boot, inForce, untouched},
+		{"Rebooting", "agent reboot", "kernel:2", reboots, inForce, finished},
 		{"Taking a boot back", "agent profile", boots + " " + sick, boot, taken, untouched},
 		{"Taking a boot back", "agent start boot-back", boots + " " + sick, boot, taken, untouched},
 		{"Taking a boot back", "agent reboot", boots + " " + sick, boot, taken, untouched},

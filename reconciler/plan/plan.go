@@ -221,14 +221,10 @@ func (in Input) problem(p *Problem) Decision {
 // target decides for the spec in force.
 func (in Input) target() Decision {
 	d := in.judge()
+	if d.Action == None {
+		return in.rest(d)
+	}
 	switch {
-	case d.Action == None && in.wantsReboot(d):
-		return in.reboot(d)
-	case d.Ready && in.Suspended != nil:
-		d.Message += " " + in.Suspended.String() + "."
-		return d
-	case d.Action == None:
-		return d
 	case in.RemoteProblem != nil:
 		return in.problem(in.RemoteProblem)
 	case in.Suspended != nil:
@@ -243,6 +239,17 @@ func (in Input) target() Decision {
 		d = in.gate(d)
 	}
 	return in.lastGates(in.disk(in.window(d)))
+}
+
+// rest decides for a host on which nothing is left to do but a reboot.
+func (in Input) rest(d Decision) Decision {
+	switch {
+	case in.wantsReboot(d):
+		return in.reboot(d)
+	case d.Ready && in.Suspended != nil:
+		d.Message += " " + in.Suspended.String() + "."
+	}
+	return d
 }
 
 // activates reports whether the act changes what runs or what will boot.
@@ -310,7 +317,7 @@ func (in Input) settled(built bool) Decision {
 		return in.problem(in.RemoteProblem)
 	case in.Unhealthy != "":
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonHealthCheckFailed, Message: in.unhealthy()}
-	case built && !in.Machine.Runs(in.Desired):
+	case built && (!in.Machine.Runs(in.Desired) || !in.permanent()):
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonBuiltOnly, Message: in.builtOnly()}
 	case in.Spec.RebuildPolicy.Mode == v1alpha1.ModeTest:
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonTested, Message: "Runs " + in.name() + ", which mode Test does not make permanent: a reboot starts what is the boot default."}

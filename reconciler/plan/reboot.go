@@ -26,14 +26,8 @@ func RebootRequired(in Input) (required, known bool) {
 // wantsReboot reports whether the policy wants a reboot of a host with which
 // nothing else is left to do, and nothing stands against it.
 func (in Input) wantsReboot(d Decision) bool {
-	settled := d.Ready || d.Reason == v1alpha1.ReasonRebootPending
-	if !settled || in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil || in.Suspended != nil || in.BootedOther != "" || in.Quarantined != "" {
+	if settled := d.Ready || d.Reason == v1alpha1.ReasonRebootPending; !settled || in.forbidsReboot() {
 		return false
-	}
-	switch in.Spec.RebuildPolicy.Mode {
-	case v1alpha1.ModeTest, v1alpha1.ModeBuild, v1alpha1.ModeDryActivate: // what runs is not what would boot, or not ours
-		return false
-	case v1alpha1.ModeSwitch, v1alpha1.ModeBoot:
 	}
 	required, known := RebootRequired(in)
 	switch in.Spec.RebuildPolicy.Reboot.When {
@@ -44,6 +38,15 @@ func (in Input) wantsReboot(d Decision) bool {
 	default:
 		return false
 	}
+}
+
+// forbidsReboot reports whether anything stands against a reboot: documents
+// that may be old, a person, a target that was taken back, or a mode in which
+// what runs is not what would boot, or not ours.
+func (in Input) forbidsReboot() bool {
+	unsure := in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil
+	mode := in.Spec.RebuildPolicy.Mode
+	return unsure || in.Suspended != nil || in.BootedOther != "" || in.Quarantined != "" || (mode != v1alpha1.ModeSwitch && mode != v1alpha1.ModeBoot)
 }
 
 // bootedAnother reports whether the machine was booted with another system than
@@ -59,18 +62,9 @@ func WantsReboot(in Input) bool {
 	return in.Spec != nil && in.Remote != nil && in.wantsReboot(in.judge())
 }
 
-// reboot decides about a reboot that is wanted. A host that is Ready stays so
-// while it waits for it.
+// reboot decides about a reboot that is wanted.
 func (in Input) reboot(d Decision) Decision {
-	policy, r := in.Spec.RebuildPolicy.Reboot, in.Reboots
-	wait := func(message string, next time.Time) Decision {
-		held := d
-		held.Message, held.NextAt = held.Message+" "+message, next
-		if !held.Ready { // it is not only for a person that it waits
-			held.Message = capital(in.name()) + " is the boot default. " + message
-		}
-		return held
-	}
+	r := in.Reboots
 	switch limit := in.Spec.RebuildPolicy.Timeouts.Reboot.Duration; {
 	case r.Asked > 0 && in.Now.Before(r.AskedAt.Add(limit)) && !in.Now.Before(r.AskedAt):
 		return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonRebooting, Message: in.rebooting(), NextAt: r.AskedAt.Add(limit)}
@@ -78,18 +72,37 @@ func (in Input) reboot(d Decision) Decision {
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonRebootFailed, Message: in.rebootFailed()}
 	}
 	if held := in.window(Decision{Action: Reboot}); held.Action == None {
-		return wait(held.Message, held.NextAt)
+		return in.untilReboot(d, held.Message, held.NextAt)
 	}
-	if until := r.Since.Add(policy.Sessions.Postpone.Duration); len(r.Sessions) > 0 && r.Announced.IsZero() && in.Now.Before(until) && !r.Since.IsZero() {
-		return wait(in.sessions(until), earliest(until, in.Now.Add(sessionsPause)))
+	return in.announced(d)
+}
+
+// announced decides about a reboot that the window allows: it waits for who is
+// logged in, is announced, and made after its delay.
+func (in Input) announced(d Decision) Decision {
+	policy, r := in.Spec.RebuildPolicy.Reboot, in.Reboots
+	told := !r.Announced.IsZero() && !r.Announced.After(in.Now) // else by a clock that was wrong
+	if until := r.Since.Add(policy.Sessions.Postpone.Duration); !told && len(r.Sessions) > 0 && !r.Since.IsZero() && in.Now.Before(until) {
+		return in.untilReboot(d, in.sessions(until), earliest(until, in.Now.Add(sessionsPause)))
 	}
-	if r.Announced.IsZero() || r.Announced.After(in.Now) { // the latter by a clock that was wrong
+	if !told {
 		return Decision{Action: Announce, Reason: v1alpha1.ReasonProgressing, Message: in.announcing()}
 	}
 	if due := r.Announced.Add(policy.Delay.Duration); in.Now.Before(due) {
-		return wait("It reboots at "+in.local(due)+".", due)
+		return in.untilReboot(d, "It reboots at "+in.local(due)+".", due)
 	}
 	return Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."}
+}
+
+// untilReboot is what is said until a reboot: a host that is Ready stays so.
+func (in Input) untilReboot(d Decision, message string, next time.Time) Decision {
+	d.NextAt = next
+	if d.Ready {
+		d.Message += " " + message
+	} else { // it is not only for a person that it waits
+		d.Message = capital(in.name()) + " is the boot default. " + message
+	}
+	return d
 }
 
 func earliest(a, b time.Time) time.Time {

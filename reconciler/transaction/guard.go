@@ -59,6 +59,11 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 			return o, err
 		}
 	}
+	return l.takeBack(ctx)
+}
+
+// takeBack ends a transaction that was not confirmed.
+func (l *locked) takeBack(ctx context.Context) (Outcome, error) {
 	problem := l.problem(ctx)
 	switch {
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):

@@ -2,7 +2,7 @@ package window
 
 import "time"
 
-// Around is how far an offset from UTC reaches, and more: no zone was ever a
+// around is how far an offset from UTC reaches, and more: no zone was ever a
 // day and two hours off.
 const around = 26 * time.Hour
 
@@ -11,10 +11,6 @@ const around = 26 * time.Hour
 type wall int64
 
 const day = 24 * 60 * 60
-
-func wallOf(t time.Time) wall {
-	return wall(time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), 0, time.UTC).Unix())
-}
 
 // midnight is the beginning of the day that w is in.
 func (w wall) midnight() wall {

@@ -349,7 +349,7 @@ func (c *Calendar) startsAt(o Opening, limit time.Duration) time.Time {
 		return o.OpensAt
 	}
 	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "%s %d", c.host, o.OpensAt.Unix())   // a hash never fails
-	seconds := h.Sum64() % uint64(spread/time.Second)          //nolint:gosec // a positive number of seconds
+	_, _ = fmt.Fprintf(h, "%s %d", c.host, o.OpensAt.Unix()) // a hash never fails
+	seconds := h.Sum64() % uint64(spread/time.Second)
 	return o.OpensAt.Add(time.Duration(seconds) * time.Second) //nolint:gosec // less than spread
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -130,7 +131,7 @@ func TestOpenings(t *testing.T) {
 	for _, o := range list {
 		starts := "never"
 		if !o.StartsAt.IsZero() {
-			starts = fmt.Sprint(o.StartsAt.Sub(o.OpensAt) < 30*time.Minute && !o.StartsAt.Before(o.OpensAt))
+			starts = strconv.FormatBool(o.StartsAt.Sub(o.OpensAt) < 30*time.Minute && !o.StartsAt.Before(o.OpensAt))
 		}
 		got = append(got, strings.Join([]string{o.Name, o.OpensAt.Format("02T15:04"), o.ClosesAt.Format("02T15:04"), starts}, " "))
 	}
@@ -324,7 +325,9 @@ func (m moment) disagrees(zone *time.Location) string {
 		if (j.State == window.Open) != open(minute) {
 			return fmt.Sprintf("%s: %+v, the clock says %v", time.Unix(minute*60, 0).In(zone), j, open(minute))
 		}
-		for next = max(next, minute+1); next < to && open(next) == open(minute); next++ {
+		next = max(next, minute+1)
+		for next < to && open(next) == open(minute) {
+			next++
 		}
 		change := j.ClosesAt
 		if j.State == window.Closed {

@@ -1,0 +1,501 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-logr/logr"
+
+	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/nixos/nixfake"
+	"github.com/npcnix/npcnix/reconciler"
+	"github.com/npcnix/npcnix/reconciler/host"
+	"github.com/npcnix/npcnix/reconciler/redact"
+	"github.com/npcnix/npcnix/reconciler/transaction"
+	"github.com/npcnix/npcnix/reconciler/window"
+	"github.com/npcnix/npcnix/store"
+	"github.com/npcnix/npcnix/store/archive"
+	"github.com/npcnix/npcnix/store/document"
+	"github.com/npcnix/npcnix/store/fault"
+	"github.com/npcnix/npcnix/store/mem"
+)
+
+// bug is a mistake that the agent, its guard or the planner is made to make.
+type bug struct {
+	name string
+	// says are words of what the simulation says of it, one of them.
+	says []string
+	// serve changes what the agent is served of a document.
+	serve func(key string, data []byte) []byte
+	// start changes what starts in the place of a run of stc.
+	start func(ctx context.Context, m *nixfake.Machine, a nixos.Activation) error
+	// sees changes what the agent sees of the machine.
+	sees func(m nixos.Machine, desired string) nixos.Machine
+	// forgets is what an agent does not find in its journal any more.
+	forgets string
+}
+
+func bugs() []bug {
+	without := func(field string) func(key string, data []byte) []byte {
+		return func(key string, data []byte) []byte {
+			if !strings.HasPrefix(key, "hosts/") {
+				return data
+			}
+			lines := strings.Split(string(data), "\n")
+			return []byte(strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, field) }), "\n"))
+		}
+	}
+	return []bug{
+		{name: "the planner ignores windows", says: []string{"outside its window"}, serve: without("maintenanceWindow")},
+		{name: "the planner ignores suspensions", says: []string{"suspended"}, serve: without("suspend")},
+		{name: "quarantine is forgotten", says: []string{"quarantine", "more often than it may"}, forgets: "quarantine"},
+		{name: "what runs is not looked at", says: []string{"Ready lies"}, sees: func(m nixos.Machine, desired string) nixos.Machine {
+			if desired != "" {
+				m.Running, m.Profile, m.BootDefault = desired, desired, desired
+			}
+			return m
+		}},
+		{name: "the commit comes before the confirmation", says: []string{"not confirmed"}, start: func(ctx context.Context, m *nixfake.Machine, a nixos.Activation) error {
+			if what(a.ID) == transaction.SwitchRun {
+				m.Change(func(s *nixos.Machine) { s.Profile, s.BootDefault = a.Toplevel, a.Toplevel })
+			}
+			return m.Start(ctx, a)
+		}},
+		{name: "the rollback goes to the generation before", says: []string{"taken back to"}, start: func(ctx context.Context, m *nixfake.Machine, a nixos.Activation) error {
+			if first := m.Generation(1); what(a.ID) == "rollback" && first != "" {
+				a.Toplevel = first
+			}
+			return m.Start(ctx, a)
+		}},
+	}
+}
+
+// sim is a host, its store and what is known of both from outside.
+type sim struct {
+	t       *testing.T
+	bug     bug
+	machine *nixfake.Machine
+	store   *fault.Store
+	state   string
+	r       *host.Reconciler
+
+	agent, powered *atomic.Bool
+	cut            atomic.Bool
+	kill, power    int // the act at which the agent dies, or the power is cut; 0 is none
+	faulty         string
+	faultEnds      time.Time
+	storeDown      bool
+	ahead          time.Duration // of the agent's clock
+	ids, asked     int
+	local          bool // suspended by a person on the host
+
+	spec       v1alpha1.HostSpecSpec // as declared, with defaults
+	specText   string
+	specDigest string
+	declared   bool
+	override   v1alpha1.HostOverrideSpec
+	generation int64
+	flakes     map[string]string // of toplevels
+	newest     string            // toplevel
+
+	// What must not be tried again: taken back, by toplevel and policy.
+	taken map[string]bool
+	tries map[string]int
+	// recorded is what a transaction goes back to.
+	recorded map[string]string
+	changes  int // of the status since the last event
+	status   string
+	decoded  struct {
+		text   string
+		status *v1alpha1.HostStatus
+	}
+	mu    sync.Mutex
+	wrong string
+}
+
+// fail remembers the first thing that is wrong.
+func (s *sim) fail(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wrong == "" {
+		s.wrong = fmt.Sprintf(format, args...) + " at " + time.Now().UTC().Format(time.DateTime)
+	}
+}
+
+// simulate lets a history happen, and says what is wrong, or "".
+func simulate(t *testing.T, h history, b bug) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(memoryDir(), "npcnix-sim-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // it is in memory, or the system's to remove
+	wrong := ""
+	synctest.Test(t, func(t *testing.T) {
+		s := &sim{
+			t: t, bug: b, machine: &nixfake.Machine{}, store: fault.New(mem.New(time.Now)), state: filepath.Join(dir, "state"),
+			flakes: map[string]string{}, taken: map[string]bool{}, tries: map[string]int{}, recorded: map[string]string{},
+		}
+		s.begin()
+		for _, e := range h.Events {
+			s.wait(e.After)
+			s.changes = 0
+			s.happen(e)
+			s.look()
+			if s.wrong != "" {
+				break
+			}
+		}
+		if s.wrong == "" {
+			s.end()
+		}
+		wrong = s.wrong
+		s.close()
+	})
+	return wrong
+}
+
+// memoryDir is where files cost no disk, if there is such a place.
+func memoryDir() string {
+	if info, err := os.Stat("/dev/shm"); err == nil && info.IsDir() {
+		return "/dev/shm"
+	}
+	return ""
+}
+
+func (s *sim) begin() {
+	s.machine.OnGuard = s.guard
+	s.machine.OnReboot = s.booted
+	s.machine.OnProbe = s.probe
+	s.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+		s.begun(a)
+		return nixos.Result{Exited: true}, true
+	}
+	s.machine.OnBuild = func(req nixos.BuildRequest) error {
+		flake, err := os.ReadFile(filepath.Join(req.Dir, "flake.nix"))
+		switch words := strings.Fields(string(flake)); {
+		case err != nil:
+			return err
+		case slices.Contains(words, "unbuildable"):
+			return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "builder failed", ExitCode: 1}
+		case slices.Contains(words, "nonsense"):
+			return &nixos.BuildError{Failure: nixos.EvaluationFailure, Message: "undefined variable", ExitCode: 1}
+		}
+		return nil
+	}
+	s.start()
+	s.declare("")
+	s.publish("")
+	s.look()
+	s.machine.Change(func(m *nixos.Machine) { m.Booted = m.Running })
+}
+
+// probe is the health check: what the words of the flake say.
+func (s *sim) probe(string) error {
+	m := s.machine.State()
+	words := strings.Fields(s.flakes[m.Running])
+	if slices.Contains(words, "sick") || (slices.Contains(words, "sickboot") && m.Booted == m.Running) {
+		return errors.New("connection refused")
+	}
+	return nil
+}
+
+// sick reports whether a system fails its checks wherever it runs.
+func (s *sim) sick(toplevel string) bool {
+	words := strings.Fields(s.flakes[toplevel])
+	return slices.Contains(words, "sick") || slices.Contains(words, "fails:x.service")
+}
+
+func (s *sim) now() time.Time { return time.Now().Add(s.ahead) }
+
+// view is the machine as the agent or a guard meets it.
+type view struct {
+	struck
+
+	s *sim
+}
+
+func (v view) Observe(ctx context.Context, desired string) (nixos.Machine, error) {
+	m, err := v.struck.Observe(ctx, desired)
+	if v.s.bug.sees != nil {
+		m = v.s.bug.sees(m, desired)
+	}
+	return m, err
+}
+
+func (v view) FreeDisk() (int64, bool) {
+	if v.s.isFaulty("full disk") {
+		return 1, true
+	}
+	return 0, false
+}
+
+func (v view) BootFull(string) bool { return v.s.isFaulty("full boot") }
+
+func (s *sim) isFaulty(act string) bool { return s.faulty == act && time.Now().Before(s.faultEnds) }
+
+func (s *sim) view(who string, dead *atomic.Bool) view {
+	return view{struck{Machine: s.machine, who: who, dead: dead, hit: s.at, cut: &s.cut, mutate: s.bug.start}, s}
+}
+
+// at does an act, unless it is faulty, or something dies in it.
+func (s *sim) at(_ context.Context, m struck, act string, do func() error) error {
+	s.mu.Lock()
+	dies, cut := s.kill == 1, s.power == 1
+	s.kill, s.power = max(0, s.kill-1), max(0, s.power-1)
+	s.mu.Unlock()
+	if s.isFaulty(act) {
+		return errors.New("injected")
+	}
+	if dies || cut {
+		if cut {
+			s.cut.Store(true)
+		} else {
+			_ = do() // nobody learns how it went
+		}
+		m.dead.Store(true)
+		panic(errKilled)
+	}
+	return do()
+}
+
+// served is the store as the agent meets it.
+type served struct {
+	dyingStore
+
+	bug bug
+}
+
+func (s served) Get(ctx context.Context, key string, o store.GetOptions) (*store.Object, error) {
+	object, err := s.dyingStore.Get(ctx, key, o)
+	if err != nil || s.bug.serve == nil || strings.HasPrefix(key, "archives/") {
+		return object, err
+	}
+	var data bytes.Buffer
+	if _, err := data.ReadFrom(object.Body); err != nil {
+		return nil, err
+	}
+	changed := s.bug.serve(key, data.Bytes())
+	object.Body, object.Size = readCloser{bytes.NewReader(changed)}, int64(len(changed))
+	return object, nil
+}
+
+// Skew is that of the agent's clock.
+func (s served) Skew() (time.Duration, bool) {
+	return s.dyingStore.Store.(store.Clocked).Skew()
+}
+
+type readCloser struct{ *bytes.Reader }
+
+func (readCloser) Close() error { return nil }
+
+// start starts an agent, or another one in its place.
+func (s *sim) start() {
+	if s.r != nil {
+		if err := s.r.Close(); err != nil {
+			s.fail("close: %v", err)
+		}
+	}
+	if s.bug.forgets != "" {
+		s.forget(s.bug.forgets)
+	}
+	s.agent = &atomic.Bool{}
+	v := s.view("agent", s.agent)
+	o := host.Options{
+		Host: "web", Observer: v, Builder: v, Activator: v, Guard: v, Power: v, Service: v, Prober: v,
+		Redact: redact.New(), Rand: func() float64 { return 0.5 }, StateDir: s.state, MachineIDFile: filepath.Join(s.state, "none"),
+		Limits: archive.DefaultLimits(), Version: "test", Now: s.now, Log: logr.Discard(),
+		NewID: func() string { s.ids++; return fmt.Sprintf("attempt-%d", s.ids) },
+	}
+	o.Store = served{dyingStore{s.store, v.struck}, s.bug}
+	o.Fresh = func(context.Context) (store.Store, error) { return o.Store, nil }
+	r, err := host.New(s.t.Context(), o)
+	if err != nil {
+		s.fail("start: %v", err)
+		return
+	}
+	s.r = r
+	s.machine.AgentStarted()
+}
+
+// forget takes a field out of the journal.
+func (s *sim) forget(field string) {
+	path := filepath.Join(s.state, "journal.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return
+	}
+	_ = os.WriteFile(path, bytes.ReplaceAll(data, []byte(`"`+field+`"`), []byte(`"forgotten"`)), 0o600)
+}
+
+func (s *sim) close() {
+	s.agent.Store(true)
+	if s.powered != nil {
+		s.powered.Store(true)
+	}
+	if s.r != nil {
+		_ = s.r.Close()
+	}
+	time.Sleep(24 * time.Hour) // what still waits sees that it is dead
+	s.machine.WaitGuards()
+}
+
+// guarding runs a guard until it has ended well, or the power is cut.
+func (s *sim) guarding(who string, powered *atomic.Bool, act func(t *transaction.Transaction, m view) error, dir string) {
+	for range 100 {
+		_, err := reconciler.Once(s.t.Context(), func(context.Context, string) (reconciler.Result, error) {
+			t, err := transaction.Open(dir)
+			if err == nil {
+				err = act(t, s.view(who, &atomic.Bool{}))
+			}
+			return reconciler.Result{}, err
+		}, "")
+		if err == nil || s.cut.Load() || powered.Load() {
+			return
+		}
+		time.Sleep(5 * time.Second)
+	}
+}
+
+func (s *sim) guard(ctx context.Context, dir string) {
+	s.guarding("guard", &atomic.Bool{}, func(t *transaction.Transaction, m view) error {
+		_, err := t.RunGuard(ctx, m, s.now)
+		return err
+	}, dir)
+}
+
+// booted starts what a boot starts: the guards of staged systems.
+func (s *sim) booted() {
+	if s.powered != nil {
+		s.powered.Store(true)
+	}
+	powered := &atomic.Bool{}
+	s.powered = powered
+	staged, _ := filepath.Glob(filepath.Join(s.state, "transactions/*/rebooting"))
+	for _, path := range staged {
+		go s.guarding("boot guard", powered, func(t *transaction.Transaction, m view) error {
+			m.dead = powered
+			_, err := t.RunBootGuard(s.t.Context(), m, s.now)
+			return err
+		}, filepath.Dir(path))
+	}
+}
+
+// archives are those of the flakes that were packed already.
+var archives sync.Map //nolint:gochecknoglobals // the same for every history
+
+type packed struct {
+	data []byte
+	sum  archive.Summary
+}
+
+func (s *sim) pack(flake string) packed {
+	if p, ok := archives.Load(flake); ok {
+		return p.(packed) //nolint:forcetypeassert,errcheck // nothing else is stored
+	}
+	dir, err := os.MkdirTemp(memoryDir(), "npcnix-flake-")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "flake.nix"), []byte(flake), 0o600)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // as above
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }() // only read
+	var data bytes.Buffer
+	sum, err := archive.Pack(&data, root, []string{"flake.nix"})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	p := packed{data.Bytes(), sum}
+	archives.Store(flake, p)
+	return p
+}
+
+// publish publishes a flake of these words, and one that makes it another.
+func (s *sim) publish(words string) {
+	flake := fmt.Sprintf("web %s g%d", words, s.generation%7)
+	p := s.pack(flake)
+	done, err := document.Publish(s.t.Context(), s.store.Store, document.Publication{
+		Remote: "prod", Archive: bytes.NewReader(p.data), Force: true, Spec: v1alpha1.RemoteSpec{
+			PublishedAt: meta.NewTime(time.Now()), Archive: v1alpha1.Archive{Digest: p.sum.Digest, Size: p.sum.Size, NarHash: p.sum.NarHash},
+		},
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.generation = done.Generation
+	s.newest = nixfake.Toplevel([]byte(flake), "web")
+	s.flakes[s.newest] = flake
+}
+
+func (s *sim) put(key, data string) {
+	if _, err := s.store.Store.Put(s.t.Context(), key, strings.NewReader(data), store.PutOptions{}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// declare applies a HostSpec with these fields.
+func (s *sim) declare(fields string) {
+	s.specText = `apiVersion: npcnix.dev/v1alpha1
+kind: HostSpec
+metadata: {name: web}
+spec:
+  remote: prod
+  pollInterval: {min: 1h, max: 6h}
+  healthChecks: {checks: [{name: units, systemd: {require: NoNewFailures}}, {name: ssh, tcp: {address: "127.0.0.1:22"}}]}
+  ` + fields + "\n"
+	spec, err := codec.DecodeStrict[v1alpha1.HostSpec](codec.Document{Source: "spec", Raw: []byte(s.specText)}, v1alpha1.KindHostSpec)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.specDigest, err = codec.SpecDigest(codec.Document{Source: "spec", Raw: []byte(s.specText)}); err != nil {
+		s.t.Fatal(err)
+	}
+	s.spec, s.declared = spec.Spec.WithDefaults("web"), true
+	s.put("hosts/web.yaml", s.specText)
+}
+
+// ask puts the HostOverride.
+func (s *sim) ask() {
+	data, err := codec.Encode(&v1alpha1.HostOverride{
+		TypeMeta: meta.TypeMeta{APIVersion: v1alpha1.APIVersion, Kind: v1alpha1.KindHostOverride}, Metadata: meta.ObjectMeta{Name: "web"}, Spec: s.override,
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.put("overrides/web.yaml", string(data))
+}
+
+// stamp is another value each time.
+func (s *sim) stamp() *meta.Time {
+	s.asked++
+	return new(meta.NewTime(time.Now().Add(time.Duration(s.asked) * time.Second)))
+}
+
+// calendar is the window as it is declared and opened.
+func (s *sim) calendar() *window.Calendar {
+	c := window.New("web", s.spec.MaintenanceWindow)
+	if s.override.OpenWindowUntil != nil {
+		c = c.OpenedUntil(s.override.OpenWindowUntil.Time)
+	}
+	return c
+}
