@@ -44,7 +44,6 @@ func decode[T any](doc Document, kind string, strict bool) (*T, error) {
 	if err != nil {
 		return nil, err
 	}
-	at := locate(doc.Raw)
 	c := checker{strict: strict}
 	c.typeMeta(tree, kind)
 	obj := new(T)
@@ -53,6 +52,10 @@ func decode[T any](doc Document, kind string, strict bool) (*T, error) {
 		c.fill(obj, tree)
 		c.validate(obj)
 	}
+	if !strict && len(c.problems) == 0 {
+		return obj, nil // nothing is to be located
+	}
+	at := locate(doc.Raw)
 	if strict {
 		c.problems = append(c.problems, at.duplicates...)
 	}

@@ -199,12 +199,17 @@ func (s *sim) seen() string {
 	return fmt.Sprint(s.machine.State(), s.status)
 }
 
-// The longest time without a look, and how it grows while nothing happens: an
-// agent that looks seldom decides no otherwise.
-const (
-	firstPause = 5 * time.Minute
-	mostPause  = 2 * time.Hour
-)
+// firstPause grows while nothing happens: an agent that looks seldom decides no
+// otherwise.
+const firstPause = 5 * time.Minute
+
+// mostPause is the longest time without a look: less than a window is long.
+func (s *sim) mostPause() time.Duration {
+	if s.spec.MaintenanceWindow != nil {
+		return 2 * time.Hour
+	}
+	return 8 * time.Hour
+}
 
 // wait lets time pass.
 func (s *sim) wait(d time.Duration) {
@@ -212,7 +217,7 @@ func (s *sim) wait(d time.Duration) {
 	for end := began.Add(d); s.wrong == "" && time.Now().Before(end); {
 		time.Sleep(min(pause, time.Until(end)))
 		synctest.Wait()
-		if pause = min(2*pause, mostPause); s.pass() {
+		if pause = min(2*pause, s.mostPause()); s.pass() {
 			pause = firstPause
 		}
 	}

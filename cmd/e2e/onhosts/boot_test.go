@@ -1,6 +1,7 @@
 package onhosts_test
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -32,6 +33,37 @@ var exit100 = scenario{"a system that only a reboot brings into force", func(h *
 	h.eventually(release, release, release)
 	h.ready("True", "UpToDate")
 }}
+
+// A host that its policy reboots, with a kernel that works, and with one that
+// does not.
+var rebootsItself = scenario{"the policy reboots the host", func(h *machine) {
+	h.spec("    reboot: {when: IfRequired, delay: 1s}\n", checks)
+	boots := h.boots()
+	release := h.publish(`_: { kernel = "6.12.99"; }`)
+	h.wait("the host reboots into it", 180*time.Second, func() bool { return h.boots() > boots && h.state() == release+" "+release+" "+release })
+	h.ready("True", "UpToDate")
+	if out := h.sh("readlink -f /run/booted-system; readlink -f /run/current-system"); strings.Fields(out)[0] != strings.Fields(out)[1] {
+		h.t.Errorf("booted and running are %s", out)
+	}
+	good, boots := h.state(), h.boots()
+	h.publish(`base: { kernel = "6.12.100"; units = base.units // { "driver.service" = { wantedBy = [ "multi-user.target" ];
+  text = "[Service]\nType=oneshot\nExecStart=/bin/sh -c '[ $(readlink -f /run/booted-system) != $(readlink -f /run/current-system) ]'\n"; }; }; }`)
+	h.wait("it is booted, and taken back by another reboot", 240*time.Second, func() bool {
+		n, before := strings.TrimSpace(h.boots()), strings.TrimSpace(boots)
+		return number(n) >= number(before)+2 && h.state() == good
+	})
+	h.ready("False", "Quarantined")
+	if out := h.npcnix("describe", "host", h.name); !strings.Contains(out, "driver.service") {
+		h.t.Errorf("describe does not name the unit:\n%s", out)
+	}
+	h.spec("", checks)
+	h.good("_: { }")
+}}
+
+func number(s string) int {
+	n, _ := strconv.Atoi(s) // of lines
+	return n
+}
 
 var modes = scenario{"other modes than Switch", func(h *machine) {
 	before := strings.Fields(h.state())[0]

@@ -25,9 +25,9 @@ func TestOnHosts(t *testing.T) {
 		daemon    bool
 		scenarios []scenario
 	}{
-		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, checkRefuses, bootLoaderFails, cableCut, networkCut, powerCuts, powerCutsOnTheWayBack}},
+		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, checkRefuses, bootLoaderFails, cableCut, networkCut, powerCuts, powerCutsOnTheWayBack, rebootsItself}},
 		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, heldLock, hangingAgent, exit100}},
-		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, killedSwitch, byHand, drift, specialisation, modes, controlSocket, badChecks, collected}},
+		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, killedSwitch, byHand, drift, specialisation, modes, controlSocket, badChecks, collected, window, overrides}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

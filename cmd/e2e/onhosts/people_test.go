@@ -51,6 +51,42 @@ var specialisation = scenario{"a specialisation runs", func(h *machine) {
 	h.good("_: { }")
 }}
 
+// What is gated waits for its window, which an operator opens for once.
+var window = scenario{"the window is closed", func(h *machine) {
+	const closed = "  maintenanceWindow: {timeZone: UTC, allow: [{name: once, from: \"2001-01-01T00:00:00\", until: \"2001-01-02T00:00:00\"}]}\n"
+	h.spec("", checks+closed)
+	before := h.state()
+	release := h.publish("_: { }")
+	h.ready("False", "WaitingForWindow")
+	if got := h.state(); got != before {
+		h.t.Errorf("outside its window the host went from %s to %s", before, got)
+	}
+	h.npcnix("reconcile", h.name, "--open-window-until", time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+	h.spec("", checks)
+}}
+
+// What operators ask of a host through the store.
+var overrides = scenario{"operators ask through the store", func(h *machine) {
+	h.npcnix("suspend", h.name, "--reason", "INC-42")
+	before := h.state()
+	release := h.publish("_: { }")
+	h.ready("False", "Suspended")
+	if got := h.state(); got != before {
+		h.t.Errorf("a suspended host went from %s to %s", before, got)
+	}
+	h.npcnix("resume", h.name)
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+	h.takenBack(`_: { activation = "[ -e /etc/asked ]"; }`)
+	h.sh("touch /etc/asked")
+	h.npcnix("reconcile", h.name, "--retry")
+	release = fmt.Sprintf("g%d", h.gen)
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+}}
+
 var controlSocket = scenario{"people on the host ask the agent", func(h *machine) {
 	const agent = "/proc/$(systemctl show -P MainPID npcnix-reconciler)/exe "
 	h.sh(agent + "suspend --for 2h --reason testing")
