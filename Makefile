@@ -108,7 +108,7 @@ cross: ## both programs for every platform that they run on, in .cache/dist
 .PHONY: golden
 golden: packages tools schemas ## write the golden files anew
 	go test ./nixos -update
-	go test -run '^TestProgramsConsistOf$$' ./cmd/e2e -update
+	go test -run '^(TestProgramsConsistOf|TestOperatingPage)' ./cmd/e2e -update
 
 .PHONY: schemas
 schemas: ## write the JSON Schemas of the documents anew

@@ -1,0 +1,71 @@
+package e2e_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// reasons are the constants Reason… with what their documentation says.
+func reasons(t *testing.T) (rows []string) {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "../../apis/v1alpha1/conditions.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || !strings.HasPrefix(spec.Names[0].Name, "Reason") {
+			return true
+		}
+		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.TrimPrefix(strings.Join(strings.Fields(spec.Doc.Text()), " "), spec.Names[0].Name+": ")
+		means, todo, _ := strings.Cut(text, " Do: ")
+		if todo == "" {
+			todo = "nothing"
+		}
+		rows = append(rows, fmt.Sprintf("| **%s** | %s | %s |", value, sentence(means), sentence(todo)))
+		return true
+	})
+	return rows
+}
+
+func sentence(s string) string {
+	s = strings.TrimSuffix(strings.ReplaceAll(s, "|", "\\|"), ".")
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// The page for operators explains every reason, as its constant does.
+func TestOperatingPageExplainsEveryReason(t *testing.T) {
+	t.Parallel()
+	const path, marker = "../../docs/operating.md", "<!-- reasons -->\n"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, table, found := strings.Cut(string(data), marker)
+	if !found {
+		t.Fatalf("%s has no %s", path, marker)
+	}
+	rows := reasons(t)
+	want := "\n| reason | what it means | what to do |\n|---|---|---|\n" + strings.Join(rows, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(path, []byte(head+marker+want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, table); diff != "" || len(rows) < 40 {
+		t.Errorf("%d reasons; make golden writes them anew:\n%s", len(rows), diff)
+	}
+}
