@@ -31,26 +31,30 @@ func nix(t *testing.T, program string, args ...string) string {
 	return string(out)
 }
 
-func evaluate(t *testing.T, user string) (settings map[string]any, units map[string]string) {
+// evaluated is what the module makes of settings.
+type evaluated struct {
+	Config   map[string]any    `json:"config"`
+	Units    map[string]string `json:"units"`
+	Tmpfiles []string          `json:"tmpfiles"`
+}
+
+func evaluate(t *testing.T, user string) evaluated {
 	t.Helper()
 	module, err := filepath.Abs("module.nix")
 	if err != nil {
 		t.Fatal(err)
 	}
 	out := nix(t, "nix-instantiate", "--eval", "--strict", "--json", "testdata/eval.nix", "--argstr", "module", module, "--arg", "user", user)
-	var result struct {
-		Config map[string]any    `json:"config"`
-		Units  map[string]string `json:"units"`
-	}
+	var result evaluated
 	if err := json.Unmarshal([]byte(out), &result); err != nil {
 		t.Fatal(err)
 	}
-	return result.Config, result.Units
+	return result
 }
 
 func TestModuleMakesTheUnits(t *testing.T) {
 	t.Parallel()
-	_, units := evaluate(t, `{ enable = true; settings.store = "s3://infra/npcnix"; environmentFile = "/run/keys/npcnix"; }`)
+	units := evaluate(t, `{ enable = true; settings.store = "s3://infra/npcnix"; environmentFile = "/run/keys/npcnix"; }`).Units
 	for name, unit := range units {
 		golden := filepath.Join("testdata", name)
 		if *update {
@@ -73,15 +77,28 @@ func TestModuleMakesTheUnits(t *testing.T) {
 
 func TestModuleWithoutCredentialsNamesNoFile(t *testing.T) {
 	t.Parallel()
-	if _, units := evaluate(t, `{ enable = true; }`); strings.Contains(units["npcnix-reconciler.service"], "EnvironmentFile") {
+	if units := evaluate(t, `{ enable = true; }`).Units; strings.Contains(units["npcnix-reconciler.service"], "EnvironmentFile") {
 		t.Errorf("units are %s", units)
+	}
+}
+
+// A state directory that StateDirectory= does not make is there before the
+// hardened unit starts, which may write nothing else.
+func TestModuleMakesAnotherStateDirectory(t *testing.T) {
+	t.Parallel()
+	if usual := evaluate(t, `{ enable = true; }`); len(usual.Tmpfiles) != 0 {
+		t.Errorf("rules %q", usual.Tmpfiles)
+	}
+	other := evaluate(t, `{ enable = true; settings.stateDir = "/persist/npcnix"; }`)
+	if unit := other.Units["npcnix-reconciler.service"]; len(other.Tmpfiles) != 1 || other.Tmpfiles[0] != "d /persist/npcnix 0700 root root -" || !strings.Contains(unit, "ReadWritePaths=/persist/npcnix") {
+		t.Errorf("rules %q, unit\n%s", other.Tmpfiles, unit)
 	}
 }
 
 // What the module writes is what the agent reads.
 func TestModuleWritesTheAgentsConfiguration(t *testing.T) {
 	t.Parallel()
-	settings, _ := evaluate(t, `{ enable = true; settings = { store = "s3://infra/npcnix"; host = "web-1"; log.level = "debug"; }; }`)
+	settings := evaluate(t, `{ enable = true; settings = { store = "s3://infra/npcnix"; host = "web-1"; log.level = "debug"; }; }`).Config
 	data, err := json.Marshal(settings)
 	if err != nil {
 		t.Fatal(err)

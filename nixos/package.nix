@@ -7,7 +7,7 @@ buildGoModule {
   src = lib.cleanSource ../.;
 
   # Kept fresh by a test: the hash of what `go mod vendor` writes.
-  vendorHash = "sha256-UC+KcVkqxQMsk558lcKu8rTIV9bYPsrKA4MLcfGkVOs=";
+  vendorHash = "sha256-KWuafvRW/aQ9rBdAUJpV48qXuXDuxnQ40oGGGxmg6UQ=";
 
   subPackages = [ "cmd/npcnix" ] ++ lib.optional stdenv.hostPlatform.isLinux "cmd/npcnix-reconciler";
   env.CGO_ENABLED = 0;

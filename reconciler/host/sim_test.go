@@ -139,7 +139,7 @@ func (s *sim) fail(format string, args ...any) {
 // simulate lets a history happen, and says what is wrong, or "".
 func simulate(t *testing.T, h history, b bug) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(memoryDir(), "npcnix-sim-")
+	dir, err := os.MkdirTemp(memoryDir(), "npcnix-sim-") //nolint:usetesting // in memory, and gone with its history
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,11 @@ func (s served) Get(ctx context.Context, key string, o store.GetOptions) (*store
 
 // Skew is that of the agent's clock.
 func (s served) Skew() (time.Duration, bool) {
-	return s.dyingStore.Store.(store.Clocked).Skew()
+	clocked, ok := s.Store.(store.Clocked)
+	if !ok {
+		return 0, false
+	}
+	return clocked.Skew()
 }
 
 type readCloser struct{ *bytes.Reader }
@@ -396,7 +400,7 @@ func (s *sim) booted() {
 }
 
 // archives are those of the flakes that were packed already.
-var archives sync.Map //nolint:gochecknoglobals // the same for every history
+var archives sync.Map
 
 type packed struct {
 	data []byte

@@ -22,7 +22,7 @@ import (
 
 // happen makes an event happen.
 func (s *sim) happen(e event) {
-	for_ := time.Duration(e.N) * time.Minute
+	length := time.Duration(e.N) * time.Minute
 	switch e.Do {
 	case doPublish:
 		s.publish(e.With)
@@ -41,9 +41,9 @@ func (s *sim) happen(e event) {
 		s.askLocally(e.With)
 	case doStoreAway:
 		s.setStore(true)
-		time.AfterFunc(for_, func() { s.setStore(false) })
+		time.AfterFunc(length, func() { s.setStore(false) })
 	case doFault:
-		s.faulty, s.faultEnds = e.With, time.Now().Add(for_)
+		s.faulty, s.faultEnds = e.With, time.Now().Add(length)
 	case doKill:
 		s.kill = e.N
 	case doPowerCut:
@@ -56,7 +56,7 @@ func (s *sim) happen(e event) {
 	case doBootOther:
 		s.bootOther()
 	case doClockJump:
-		s.setClock(for_)
+		s.setClock(length)
 	case doClockBack:
 		s.setClock(0)
 	case doRestart:
