@@ -241,20 +241,10 @@ func badDays() map[string]badDay {
 			seen: stalled("ArchiveNotFound", "push it again"),
 			mend: pushAgain,
 		},
-		"window that this version cannot keep": {
-			cause: func(s *site) { s.apply(good + "  maintenanceWindow: {timeZone: Europe/Berlin}\n") },
-			seen:  stalled("NotSupported", "does not support: spec.maintenanceWindow"),
+		"origin that this version does not know": {
+			cause: func(s *site) { s.apply(good + "  origin: Closure\n") },
+			seen:  stalled("NotSupported", "does not support: spec.origin: Closure"),
 			mend:  func(s *site) { s.apply(good) },
-		},
-		"override that this version cannot carry out": {
-			cause: func(s *site) {
-				s.apply("apiVersion: npcnix.dev/v1alpha1\nkind: HostOverride\nmetadata: {name: web-1}\nspec: {suspend: {reason: INC-42}}\n")
-			},
-			seen: stalled("NotSupported", "the HostOverride overrides/web-1.yaml"),
-			mend: func(s *site) {
-				s.npcnix(0, "delete", "host", "web-1")
-				s.apply(good)
-			},
 		},
 		"switched by hand": {
 			cause: func(s *site) { switchByHand(s) },
@@ -298,7 +288,7 @@ func badDays() map[string]badDay {
 				s.publish(`{ motd = "later"; }`)
 				s.agent(4, "web-1")
 				s.want("web-1", "False", "Suspended")
-				s.wantMessage("Suspended (INC-42)")
+				s.wantMessage("Suspended by its HostSpec (INC-42)")
 			},
 			mend: func(s *site) { s.apply(good) },
 		},

@@ -61,7 +61,7 @@ func TestPeopleOnTheHostAskTheAgent(t *testing.T) {
 	s.publish(`{ motd = "two"; }`)
 	s.ask(0, "reconcile")
 	s.eventually("it says that it is suspended", func() bool {
-		return strings.Contains(s.ask(0, "status").stdout, "Suspended (disk swap)")
+		return strings.Contains(s.ask(0, "status").stdout, "Suspended on the host (disk swap)")
 	})
 	if out := s.ask(0, "resume"); !strings.Contains(out.stdout, "Not suspended here any more.") {
 		t.Errorf("resume says %s", out.stdout)

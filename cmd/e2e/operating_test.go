@@ -46,6 +46,9 @@ func reasons(t *testing.T) (rows []string) {
 
 func sentence(s string) string {
 	s = strings.TrimSuffix(strings.ReplaceAll(s, "|", "\\|"), ".")
+	if strings.HasPrefix(s, "npcnix") || strings.HasPrefix(s, "journalctl") { // a command
+		return s
+	}
 	return strings.ToUpper(s[:1]) + s[1:]
 }
 

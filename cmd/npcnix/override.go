@@ -144,7 +144,7 @@ func (c *cli) reconcile(ctx context.Context, names []string, retry bool, openUnt
 	}
 	for _, h := range f.hosts {
 		if by := h.suspendedBy(c.now()); by != "" {
-			return fmt.Errorf("%w: host %s is suspended %s, so nothing would happen; resume it first", errRefused, h.view.Metadata.Name, by)
+			return fmt.Errorf("%w: host %s is suspended %s, so nothing would happen; lift that first: npcnix resume, spec.suspend in its HostSpec, or npcnix-reconciler resume on the host", errRefused, h.view.Metadata.Name, by)
 		}
 	}
 	for _, h := range f.hosts {

@@ -2,7 +2,6 @@ package systemd
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	"github.com/coreos/go-systemd/v22/login1"
@@ -28,7 +27,7 @@ func (*Manager) Sessions(ctx context.Context) ([]string, error) {
 	for _, s := range sessions {
 		properties, err := conn.GetSessionPropertiesContext(ctx, s.Path)
 		if err != nil {
-			return nil, fmt.Errorf("look at session %s: %w", s.ID, err)
+			continue // it closed in between
 		}
 		class, _ := properties["Class"].Value().(string)
 		state, _ := properties["State"].Value().(string)

@@ -155,7 +155,9 @@ func (r *Reconciler) refused(ctx context.Context, p *pass) (bool, error) {
 // moment once there is one.
 func (r *Reconciler) decide(ctx context.Context, in plan.Input) (plan.Decision, error) {
 	d := plan.Decide(in)
-	if d.Action != plan.Activate && d.Action != plan.Stage && d.Action != plan.Commit {
+	switch d.Action {
+	case plan.Activate, plan.Stage, plan.Commit, plan.Announce, plan.Reboot:
+	default:
 		return d, nil
 	}
 	other, err := r.opts.Observer.OtherSwitch(ctx)

@@ -61,7 +61,7 @@ func (r *Reconciler) failedOutcome(ctx context.Context, p *pass, t *transaction.
 	case o.Problem.Reason == v1alpha1.ReasonRebootRequired:
 		class = plan.Permanent
 	}
-	if machine, err := r.opts.Observer.Observe(ctx, t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend {
+	if machine, err := r.opts.Observer.Observe(ctx, t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend && !t.Plan.Committed {
 		r.journal.Unproven = t.Plan.Target
 	}
 	return r.fail(p, class, o.Problem.Reason, joinMessage(o))

@@ -20,7 +20,7 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	d, j, now := &r.documents, r.journal, r.opts.Now()
 	in := plan.Input{
 		Now: now, StoreProblem: p.storeProblem, SpecProblem: d.specProblem, Remote: d.publication, RemoteProblem: d.remoteProblem,
-		Committed: j.Committed, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
+		Committed: j.Committed, Staged: j.Staged, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
 	}
 	p.desired = nil
 	if err := errors.Join(r.retry(), r.handle(p)); err != nil {
@@ -110,7 +110,7 @@ func (r *Reconciler) unhealthy(ctx context.Context, in plan.Input) (string, erro
 // remembered adds what the journal knows of the desired toplevel.
 func (r *Reconciler) remembered(in *plan.Input, desired string) {
 	j := r.journal
-	in.Desired, in.Staged, in.RebootNeeded, in.Dry = desired, j.Staged, j.RebootNeeded, j.Dry
+	in.Desired, in.RebootNeeded, in.Dry = desired, j.RebootNeeded, j.Dry
 	in.Quarantined = j.quarantined(desired, r.documents.accepted.policyDigest)
 	if j.Superseded == desired { // a person switched away from it: drift
 		in.Committed = desired

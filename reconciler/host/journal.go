@@ -43,9 +43,7 @@ const (
 	// phaseStaging: profile and boot default are being set, without activation.
 	phaseStaging phase = "Staging"
 	// phaseRebootPending: they are, and only a reboot is missing.
-	phaseRebootPending phase = "RebootPending"
-	// phaseRebooting: the machine was told to reboot.
-	phaseRebooting      phase = "Rebooting"
+	phaseRebootPending  phase = "RebootPending"
 	phaseRollingBack    phase = "RollingBack"
 	phaseRolledBack     phase = "RolledBack"
 	phaseRollbackFailed phase = "RollbackFailed"
@@ -62,8 +60,9 @@ func (p phase) transacting() bool {
 	}
 }
 
-// waiting reports whether a staged transaction waits for a reboot.
-func (p phase) waiting() bool { return p == phaseRebootPending || p == phaseRebooting }
+// waiting reports whether a staged transaction waits for a reboot, also one that
+// the machine was told to make.
+func (p phase) waiting() bool { return p == phaseRebootPending }
 
 // journal is what the host remembers between two looks and over a crash.
 type journal struct {
@@ -283,7 +282,7 @@ func (j *journal) upgrade() {
 func phases() []phase {
 	return []phase{
 		phaseIdle, phaseLost, phaseFetched, phaseVerified, phaseBuilt, phaseArmed, phaseSwitching, phaseConfirming, phaseCommitting,
-		phaseCommitted, phaseStaging, phaseRebootPending, phaseRebooting, phaseRollingBack, phaseRolledBack, phaseRollbackFailed, phaseFailed,
+		phaseCommitted, phaseStaging, phaseRebootPending, phaseRollingBack, phaseRolledBack, phaseRollbackFailed, phaseFailed,
 	}
 }
 

@@ -171,8 +171,8 @@ func (p *pass) decide(d plan.Decision) { p.decision, p.decided = d, true }
 func (r *Reconciler) untilNext(d plan.Decision) time.Duration {
 	now := r.opts.Now()
 	next := plan.Poll(r.interval(), now.Sub(r.documents.newest()))
-	if !d.NextAt.IsZero() {
-		next = min(next, max(d.NextAt.Sub(now), time.Second))
+	if left := d.NextAt.Sub(now); !d.NextAt.IsZero() && left > 0 {
+		next = min(next, max(time.Duration(float64(left)/(1+jitter)), time.Second)) // the loop's jitter makes it no later
 	}
 	if d.Reason == v1alpha1.ReasonDuplicateHost {
 		return Heartbeat
@@ -190,7 +190,9 @@ func (r *Reconciler) logDecision(p *pass) {
 	if pub := r.documents.publication; pub != nil {
 		remote, generation = pub.Metadata.Name, pub.Metadata.Generation
 	}
-	log, known := r.opts.Log, p.decision == r.logged
+	said := p.decision
+	said.NextAt = r.logged.NextAt // which moves on
+	log, known := r.opts.Log, said == r.logged
 	if known {
 		log = log.V(1) // an idle host has nothing new to say
 	}

@@ -13,6 +13,9 @@ import (
 // those who were told so are told.
 func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 	j := r.journal
+	if unsure := in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil || in.Unhealthy != ""; unsure {
+		return nil // nothing is made of what may be old, and nothing is forgotten
+	}
 	switch wanted := plan.WantsReboot(*in); {
 	case !wanted && j.Reboot == nil:
 		return nil
@@ -21,9 +24,6 @@ func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 			r.tell(ctx, "npcnix: the reboot that was announced is cancelled.")
 		}
 		j.Reboot = nil
-		if j.Phase == phaseRebooting {
-			j.Phase = phaseRebootPending
-		}
 		return r.save()
 	case j.Reboot == nil:
 		j.Reboot = &wantedReboot{Since: in.Now}
@@ -71,7 +71,7 @@ func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
 	j := r.journal
 	j.Reboot.Asked++
 	j.Reboot.AskedAt = r.opts.Now()
-	if err := r.enter(phaseRebooting); err != nil {
+	if err := r.enter(phaseRebootPending); err != nil {
 		return err
 	}
 	r.opts.Log.Info("Rebooting", "host", r.opts.Host, "target", p.desired.Toplevel, "asked", j.Reboot.Asked)

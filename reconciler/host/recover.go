@@ -292,6 +292,9 @@ func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
 	switch _, ended, err := t.Outcome(); {
 	case ended || err != nil:
 		return err
+	case t.Plan.Committed && t.Plan.Recorded.BootID == r.bootID: // what runs was confirmed before
+		_, err = t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
+		return err
 	case t.Plan.Recorded.BootID != r.bootID || t.Staged() || t.Plan.Mend: // no guard was armed for it, or none is left
 		_, err = t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
 		return err

@@ -206,8 +206,8 @@ func (r *Reconciler) windowStatus() *v1alpha1.WindowStatus {
 		if k.until = k.judgement.ClosesAt; k.judgement.State == window.Closed {
 			k.until = k.judgement.NextOpensAt
 		}
-		if k.until.IsZero() { // beyond the horizon: look again
-			k.until = now.Add(Heartbeat)
+		if again := now.Add(Heartbeat); k.until.IsZero() || k.until.After(again) { // why it is so may change before
+			k.until = again
 		}
 	}
 	j := r.judged.judgement

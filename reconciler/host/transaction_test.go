@@ -345,7 +345,9 @@ func inTable(t *testing.T, flake, policy, act string, s strike, mutate func(ctx 
 			w.names[w.machine.State().Running] = name
 		}
 		w.machine.Change(func(m *nixos.Machine) { m.Booted = m.BootDefault })
-		w.strike, w.mutate = s, mutate
+		if w.strike, w.mutate = s, mutate; mutate != nil {
+			w.start()
+		}
 		w.machine.OnProbe = func(string) error {
 			if strings.Contains(flake, "sick") && w.names[w.machine.State().Running] == "" {
 				return errors.New("connection refused")

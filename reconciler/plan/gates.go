@@ -26,6 +26,9 @@ func (in Input) gated(act Action) (gate v1alpha1.Gate, limit time.Duration) {
 // at the host's own part of it.
 func (in Input) window(d Decision) Decision {
 	gate, limit := in.gated(d.Action)
+	if in.Staged != "" && d.Action == Build && in.Window != nil && !in.Window.Gated(gate) { // takes back what waits for a reboot, which is an activation
+		gate, limit = in.gated(Activate)
+	}
 	if gate == "" || in.Window == nil || !in.Window.Gated(gate) {
 		return d
 	}
@@ -42,23 +45,25 @@ func (in Input) window(d Decision) Decision {
 	}
 }
 
-// openingsAhead is how many openings are looked at for one that is long enough.
-const openingsAhead = 20
-
 // start returns the opening in which what takes limit may start, and whether
 // that is now. It is zero if there is none within the horizon.
 func (in Input) start(limit time.Duration) (next window.Opening, now bool) {
-	for _, o := range in.Window.Openings(in.Now, openingsAhead, limit) {
+	for at, end := in.Now, in.Now.Add(window.Horizon); at.Before(end); {
+		list := in.Window.Openings(at, 1, limit)
+		if len(list) == 0 {
+			break
+		}
+		o := list[0]
 		enough := o.ClosesAt.IsZero() || !in.Now.Add(limit).After(o.ClosesAt)
 		switch {
 		case o.OpensAt.IsZero() && enough: // it is open since ever
 			return o, true
-		case o.StartsAt.IsZero() || !enough:
-		case !in.Now.Before(o.StartsAt):
-			return o, true
-		default:
-			return o, false
+		case !o.StartsAt.IsZero() && enough:
+			return o, !in.Now.Before(o.StartsAt)
+		case o.ClosesAt.IsZero():
+			return window.Opening{}, false
 		}
+		at = o.ClosesAt
 	}
 	return window.Opening{}, false
 }
@@ -75,7 +80,7 @@ func (in Input) disk(d Decision) Decision {
 	if in.Spec.RebuildPolicy.DiskFull == v1alpha1.DiskFullGarbageCollect && !in.Disk.Collected {
 		return Decision{Action: CollectGarbage, Reason: v1alpha1.ReasonProgressing, Message: in.collecting()}
 	}
-	return Decision{Action: None, NextAt: in.Now.Add(diskPause), Reason: v1alpha1.ReasonDiskFull, Message: in.diskFull()}
+	return Decision{Action: None, Waiting: true, NextAt: in.Now.Add(diskPause), Reason: v1alpha1.ReasonDiskFull, Message: in.diskFull()}
 }
 
 // otherSwitchPause is when a machine that somebody switches is looked at again.
@@ -84,13 +89,13 @@ const otherSwitchPause = 10 * time.Second
 // lastGates holds an activation back for what is seen immediately before it.
 func (in Input) lastGates(d Decision) Decision {
 	switch g := in.Gates; {
-	case g == nil || !d.activates():
+	case g == nil || d.Action == None:
 		return d
-	case g.AgentRemoved:
+	case g.AgentRemoved && d.activates():
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonAgentRemoved, Message: in.agentRemoved()}
-	case g.BootFull:
+	case g.BootFull && d.activates():
 		return Decision{
-			Action: None, NextAt: in.Now.Add(in.Spec.RebuildPolicy.Retry.MinBackoff.Duration), Reason: v1alpha1.ReasonDiskFull,
+			Action: None, Waiting: true, NextAt: in.Now.Add(in.Spec.RebuildPolicy.Retry.MinBackoff.Duration), Reason: v1alpha1.ReasonDiskFull,
 			Message: in.bootFull(),
 		}
 	case g.OtherSwitch != "":

@@ -245,7 +245,10 @@ func (in Input) target() Decision {
 func (in Input) rest(d Decision) Decision {
 	switch {
 	case in.wantsReboot(d):
-		return in.reboot(d)
+		if d = in.reboot(d); d.Action != None {
+			d = in.lastGates(in.gate(d))
+		}
+		return d
 	case d.Ready && in.Suspended != nil:
 		d.Message += " " + in.Suspended.String() + "."
 	}

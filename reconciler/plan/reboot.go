@@ -10,6 +10,10 @@ import (
 // MostAsked is how often a machine is told to reboot for one reason.
 const MostAsked = 3
 
+// staleAnnouncement is how long after its time an announced reboot may be made
+// without another word: a window may have closed in between.
+const staleAnnouncement = 10 * time.Minute
+
 // sessionsPause is when it is looked again whether somebody is logged in.
 const sessionsPause = time.Minute
 
@@ -31,10 +35,10 @@ func (in Input) wantsReboot(d Decision) bool {
 	}
 	required, known := RebootRequired(in)
 	switch in.Spec.RebuildPolicy.Reboot.When {
-	case v1alpha1.RebootIfRequired:
-		return required && known
+	case v1alpha1.RebootIfRequired: // what a reboot of the same system did not change, another one does not
+		return required && known && in.bootedAnother()
 	case v1alpha1.RebootAlways:
-		return (required && known) || in.bootedAnother()
+		return in.bootedAnother()
 	default:
 		return false
 	}
@@ -81,7 +85,9 @@ func (in Input) reboot(d Decision) Decision {
 // logged in, is announced, and made after its delay.
 func (in Input) announced(d Decision) Decision {
 	policy, r := in.Spec.RebuildPolicy.Reboot, in.Reboots
-	told := !r.Announced.IsZero() && !r.Announced.After(in.Now) // else by a clock that was wrong
+	since := in.Now.Sub(r.Announced)
+	fresh := since >= 0 && since < policy.Delay.Duration+staleAnnouncement // else by a clock that was wrong, or too long ago
+	told := !r.Announced.IsZero() && (fresh || r.Asked > 0)
 	if until := r.Since.Add(policy.Sessions.Postpone.Duration); !told && len(r.Sessions) > 0 && !r.Since.IsZero() && in.Now.Before(until) {
 		return in.untilReboot(d, in.sessions(until), earliest(until, in.Now.Add(sessionsPause)))
 	}

@@ -43,6 +43,9 @@ func (t *Transaction) Stage(ctx context.Context, m Machine, now func() time.Time
 
 // unstage brings profile and boot default back.
 func (l *locked) unstage(ctx context.Context, problem Problem) (Outcome, error) {
+	if l.Plan.Committed { // it was confirmed, and runs: only its boot is not prepared
+		return l.end(ctx, Outcome{Kind: Failed, Problem: problem, Message: "The host was not rebooted; what runs stays the profile's."})
+	}
 	uncertain := l.restore(ctx)
 	message := "Nothing was activated; profile and boot default are as before."
 	if uncertain != "" {

@@ -11,6 +11,9 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 )
 
+// Slack is what a host needs to begin at its moment: it does not look all the time.
+const Slack = 2 * time.Minute
+
 // Horizon is how far is looked ahead.
 const Horizon = 370 * 24 * time.Hour
 
@@ -343,7 +346,7 @@ func (c *Calendar) startsAt(o Opening, limit time.Duration) time.Time {
 		if room < 0 {
 			return time.Time{}
 		}
-		spread = min(spread, room)
+		spread = min(spread, max(0, room-Slack))
 	}
 	if spread < time.Second || c.overridden(o.OpensAt.Unix()) {
 		return o.OpensAt
