@@ -288,14 +288,21 @@ func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
 	if err != nil {
 		return nil //nolint:nilerr // without a plan nothing was begun
 	}
-	problem := transaction.Problem{Reason: v1alpha1.ReasonJournalLost, Message: "The journal was lost during this transaction.", Transient: true}
-	switch _, ended, err := t.Outcome(); {
-	case ended || err != nil:
+	if _, ended, err := t.Outcome(); ended || err != nil {
 		return err
-	case t.Plan.Committed && t.Plan.Recorded.BootID == r.bootID: // what runs was confirmed before
+	}
+	return r.endUnknown(ctx, t)
+}
+
+// endUnknown ends an open transaction of which the journal says nothing.
+func (r *Reconciler) endUnknown(ctx context.Context, t *transaction.Transaction) (err error) {
+	problem := transaction.Problem{Reason: v1alpha1.ReasonJournalLost, Message: "The journal was lost during this transaction.", Transient: true}
+	sameBoot := t.Plan.Recorded.BootID == r.bootID
+	switch {
+	case t.Plan.Committed && sameBoot: // what runs was confirmed before
 		_, err = t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
 		return err
-	case t.Plan.Recorded.BootID != r.bootID || t.Staged() || t.Plan.Mend: // no guard was armed for it, or none is left
+	case !sameBoot || t.Staged() || t.Plan.Mend: // no guard was armed for it, or none is left
 		_, err = t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
 		return err
 	}
@@ -305,7 +312,7 @@ func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
 	if _, err := r.awaitGuard(ctx, t); err != nil {
 		return err
 	}
-	r.tidy(ctx, id)
+	r.tidy(ctx, t.Plan.ID)
 	return nil
 }
 

@@ -385,7 +385,7 @@ func (s *sim) end() {
 	s.declare("")
 	s.publish("")
 	s.changes = 0
-	for day := 0; day < 3 && s.wrong == ""; day++ {
+	for day := 0; day < 2 && s.wrong == ""; day++ {
 		s.wait(24 * time.Hour)
 		if strings.Contains(s.status, v1alpha1.ReasonRebootPending) { // a person does what the message says
 			s.machine.PowerCut()

@@ -86,7 +86,7 @@ func histories() *rapid.Generator[history] {
 	with := choices()
 	return rapid.Custom(func(t *rapid.T) history {
 		var h history
-		for range rapid.IntRange(2, 8).Draw(t, "events") {
+		for range rapid.IntRange(2, 7).Draw(t, "events") {
 			e := event{Do: rapid.SampledFrom(often).Draw(t, "do")}
 			e.With = rapid.SampledFrom(with[e.Do]).Draw(t, "with")
 			e.After = time.Duration(rapid.SampledFrom([]int{0, 1, 10, 60, 600, 1440, 3 * 1440, 10 * 1440}).Draw(t, "after")) * time.Minute
