@@ -221,14 +221,15 @@ func (c clock) occurrences(e v1alpha1.WindowEntry) []int64 {
 	return list
 }
 
-// active are the minutes at which one of the entries is.
-func (c clock) active(list []v1alpha1.WindowEntry) map[int64]bool {
-	minutes := map[int64]bool{}
+// active tells of each minute of the clock whether one of the entries is.
+func (c clock) active(list []v1alpha1.WindowEntry) func(minute int64) bool {
+	is := make([]bool, len(c.shows))
 	for _, e := range list {
 		if e.From == "" {
 			for _, opens := range c.occurrences(e) {
-				for minute := range int64(e.Duration.Duration / time.Minute) {
-					minutes[opens+minute] = true
+				begin := opens - c.from
+				for i := begin; i < min(begin+int64(e.Duration.Duration/time.Minute), int64(len(is))); i++ {
+					is[i] = true
 				}
 			}
 			continue
@@ -237,12 +238,10 @@ func (c clock) active(list []v1alpha1.WindowEntry) map[int64]bool {
 		from, until := false, false // whether the clock has shown them, or later
 		for i, shows := range c.shows {
 			from, until = from || shows >= begin, until || shows >= end
-			if from && !until {
-				minutes[c.from+int64(i)] = true
-			}
+			is[i] = is[i] || (from && !until)
 		}
 	}
-	return minutes
+	return func(minute int64) bool { return is[minute-c.from] }
 }
 
 // entryNear draws an entry that matters around a day.
@@ -318,7 +317,7 @@ func (m moment) disagrees(zone *time.Location) string {
 	from, to := m.day.Unix()/60-2160, m.day.Unix()/60+2160
 	shows := newClock(zone, from, to)
 	allowed, denied := shows.active(m.w.Allow), shows.active(m.w.Deny)
-	open := func(minute int64) bool { return (m.w.Allow == nil || allowed[minute]) && !denied[minute] }
+	open := func(minute int64) bool { return (m.w.Allow == nil || allowed(minute)) && !denied(minute) }
 	c, next := window.New("web", m.w), from
 	for minute := from; minute < to; minute += 11 {
 		j := c.At(time.Unix(minute*60, 0))
