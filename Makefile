@@ -7,7 +7,7 @@ SHELL := bash
 BIN := .cache/bin
 TEST_FLAGS ?=
 # What a fresh Debian machine lacks: Nix, a C compiler for the race detector, git, zstd.
-PACKAGES := nix-bin:nix strace:strace gcc:cc libc6-dev:/usr/include/stdio.h git:git zstd:zstd iproute2:ip
+PACKAGES := nix-bin:nix tzdata:/usr/share/zoneinfo/Europe/Berlin strace:strace gcc:cc libc6-dev:/usr/include/stdio.h git:git zstd:zstd iproute2:ip
 
 # Nix as root, without a build group, a sandbox or the network: for the
 # demonstration and the tests alone. Their builders are the machine's own
