@@ -37,8 +37,12 @@ func segments(zone *time.Location, from, to int64) []segment {
 		_, offset := t.Zone()
 		_, end := t.ZoneBounds()
 		s := segment{start: at, end: to, offset: int64(offset)}
-		if !end.IsZero() && end.Unix() < to {
+		switch {
+		case end.IsZero() || end.Unix() >= to:
+		case end.Unix() > at:
 			s.end = end.Unix()
+		default: // Go 1.26 says so at the ends of leap years after 2037: nothing jumps there
+			s.end = min(to, at+int64(time.Hour/time.Second))
 		}
 		list = append(list, s)
 		at = s.end
