@@ -170,7 +170,5 @@ func (r *Reconciler) warnOfCorrection(ctx context.Context, in plan.Input) {
 	}
 	message := fmt.Sprintf("npcnix: this host differs from its declared state and is corrected in %s. To stop that: npcnix-reconciler suspend --for 2h --reason WHY",
 		policy.Grace.Duration)
-	if err := r.opts.Power.Wall(ctx, message); err != nil {
-		r.opts.Log.Info("Could not tell who is logged in", "host", r.opts.Host, "error", err.Error())
-	}
+	r.tell(ctx, message)
 }

@@ -10,16 +10,17 @@ import (
 // gated returns what an act waits for, and how long it may take: it starts only
 // with that much of the window left. What has no gate has no limit.
 func (in Input) gated(act Action) (gate v1alpha1.Gate, limit time.Duration) {
-	switch t := in.Spec.RebuildPolicy.Timeouts; act {
+	switch act {
 	case Build:
-		return v1alpha1.GateBuild, t.Build.Duration
+		gate = v1alpha1.GateBuild
 	case Activate, Stage, Commit: // writing the boot loader is an activation too
-		return v1alpha1.GateActivate, t.Activate.Duration + t.Confirm.Duration
+		gate = v1alpha1.GateActivate
 	case Announce, Reboot:
-		return v1alpha1.GateReboot, t.Reboot.Duration + t.Confirm.Duration
+		gate = v1alpha1.GateReboot
 	case None, DryActivate, CollectGarbage:
+		return "", 0
 	}
-	return "", 0
+	return gate, window.Limits(*in.Spec)[gate]
 }
 
 // window holds an act back until the window is open, with enough of it left and
