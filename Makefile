@@ -41,7 +41,7 @@ test: packages tools ## every test there is: unit, property, conformance, script
 	$(OFFLINE) go -C tools/schemas test ./...
 	$(OFFLINE) go test -count=1 -timeout 20m -v -run '^TestKilled' ./cmd/e2e
 	$(MAKE) --no-print-directory simulate
-	@echo "The slowest tests:"; $(BIN)/gotestsum tool slowest --jsonfile .cache/test.json --threshold 5s | head -15
+	@echo "The slowest tests:"; $(BIN)/gotestsum tool slowest --jsonfile .cache/test.json --threshold 5s | sed -n 1,15p
 
 # Four shards of HISTORIES each, without the race detector, which would take ten times as long.
 HISTORIES ?= 1250
