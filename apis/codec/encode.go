@@ -47,35 +47,72 @@ func EscapeUnprintable(data []byte) []byte {
 // that sigs.k8s.io/yaml may leave plain.
 // Sources: yaml.org/type/{bool,float,int,merge,null,timestamp,value}.html and
 // the core schema of YAML 1.2, section 10.3.2.
-const ambiguous = `^(?i:=|<<|~|null|y|n|yes|no|true|false|on|off|[-+]?\.?(inf|nan)` +
-	`|[-+.]?[0-9][-+0-9a-fox_.:]*([ t]+[-+0-9:.z ]*)?)$`
+var ambiguous = regexp.MustCompile(`^(?i:=|<<|~|null|y|n|yes|no|true|false|on|off|[-+]?\.?(inf|nan)` +
+	`|[-+.]?[0-9][-+0-9a-fox_.:]*([ t]+[-+0-9:.z ]*)?)$`)
+
+// itself matches what no writer leaves plain unless it is that: a number, or a
+// boolean.
+var itself = regexp.MustCompile(`^(0|-?[1-9][0-9]*|true|false)$`)
 
 // yamlLine matches a line as YAML 1.1 counts them.
-const yamlLine = "[^\n\u0085\u2028\u2029]*(\n|\u0085|\u2028|\u2029|$)"
+var yamlLine = regexp.MustCompile("[^\n\u0085\u2028\u2029]*(\n|\u0085|\u2028|\u2029|$)")
+
+// mayBeAmbiguous reports whether a line has a key or value that would have to be
+// quoted if it is a plain string: mostly none has, and the document need not be
+// read back to find which. A line without a key may be the rest of one before it.
+func mayBeAmbiguous(text string) bool {
+	if strings.ContainsAny(text, "\u0085\u2028\u2029") {
+		return true
+	}
+	suspect := func(s string) bool { return ambiguous.MatchString(s) && !itself.MatchString(s) }
+	for line := range strings.Lines(text) {
+		line = strings.TrimLeft(strings.TrimSuffix(line, "\n"), "- ")
+		key, value, found := strings.Cut(line, ":")
+		if !found && ambiguous.MatchString(line) {
+			return true
+		}
+		if found && (suspect(key) || suspect(strings.TrimPrefix(value, " ")) || suspect(line)) {
+			return true
+		}
+	}
+	return false
+}
 
 // quoteAmbiguous quotes the plain string scalars that match ambiguous, from
 // the last to the first so that positions stay true.
 func quoteAmbiguous(data []byte) ([]byte, error) {
+	text := string(data)
+	if !mayBeAmbiguous(text) {
+		return data, nil
+	}
 	var root yamlv3.Node
 	if err := yamlv3.Unmarshal(data, &root); err != nil {
 		return nil, fmt.Errorf("read back encoded document: %w", err)
 	}
-	lines := regexp.MustCompile(yamlLine).FindAllString(string(data), -1)
-	for _, n := range slices.Backward(plainStrings(&root, regexp.MustCompile(ambiguous), nil)) {
-		line := []rune(lines[n.Line-1]) // columns count characters
-		before, after := line[:n.Column-1], line[n.Column-1+utf8.RuneCountInString(n.Value):]
-		lines[n.Line-1] = string(before) + strconv.Quote(n.Value) + string(after)
+	lines := yamlLine.FindAllStringIndex(text, -1)
+	for _, n := range slices.Backward(plainStrings(&root, nil)) {
+		line := text[lines[n.Line-1][0]:]
+		column := len(string([]rune(line)[:n.Column-1])) // columns count characters
+		begin := len(text) - len(line) + column
+		plain := folded(n.Value).FindString(text[begin:])
+		text = text[:begin] + strconv.Quote(n.Value) + text[begin+len(plain):]
 	}
-	return []byte(strings.Join(lines, "")), nil
+	return []byte(text), nil
+}
+
+// folded matches a plain scalar, which may go on in the next line where it has
+// a space.
+func folded(scalar string) *regexp.Regexp {
+	return regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(scalar), " ", "(?: |\n +)"))
 }
 
 // plainStrings lists the nodes to quote in the order of the document.
-func plainStrings(n *yamlv3.Node, ambiguous *regexp.Regexp, list []*yamlv3.Node) []*yamlv3.Node {
+func plainStrings(n *yamlv3.Node, list []*yamlv3.Node) []*yamlv3.Node {
 	if n.Kind == yamlv3.ScalarNode && n.Style == 0 && (n.Tag == "!!str" || n.Tag == "!!merge") && ambiguous.MatchString(n.Value) {
 		list = append(list, n)
 	}
 	for _, c := range n.Content {
-		list = plainStrings(c, ambiguous, list)
+		list = plainStrings(c, list)
 	}
 	return list
 }

@@ -24,6 +24,8 @@ func scalars() *rapid.Generator[string] {
 			" lead", "trail ", "tab\t", "two\nlines", "two\nlines\n", "\n", "\nx", " \n x", "cr\r\n", "ü: 0x1", "\u0085", "\u2028", "\ufeffbom", "nul\x00", "esc\x1b[31m",
 		}),
 		rapid.StringMatching(`[-+]?[0-9._:xobeE]{1,8}`),
+		rapid.StringMatching(`[-+]?[0-9.:]{1,4}( [-+0-9:.z]{1,6}){1,3}`),
+		rapid.StringMatching(`[a-z "ü]{60,90}`), // what follows is folded
 		rapid.String(),
 	)
 }
