@@ -48,11 +48,14 @@ func EscapeUnprintable(data []byte) []byte {
 // Sources: yaml.org/type/{bool,float,int,merge,null,timestamp,value}.html and
 // the core schema of YAML 1.2, section 10.3.2.
 var ambiguous = regexp.MustCompile(`^(?i:=|<<|~|null|y|n|yes|no|true|false|on|off|[-+]?\.?(inf|nan)` +
-	`|[-+.]?[0-9][-+0-9a-fox_.:]*([ t]+[-+0-9:.z ]*)?)$`)
+	`|[-+]?\.?[0-9][0-9_.:]*(e[-+]?[0-9_]*)?|[-+]?0[box][0-9a-f_]*|[0-9]+-[0-9]+-[0-9]+([ t]+[-+0-9:.z ]*)?)$`)
 
-// itself matches what no writer leaves plain unless it is that: a number, or a
-// boolean.
-var itself = regexp.MustCompile(`^(0|-?[1-9][0-9]*|true|false)$`)
+// beginnings are the bytes with which a match of ambiguous begins.
+const beginnings = "=<~nNyYtTfFoO+-.iI0123456789"
+
+// itself matches what no writer leaves plain unless it is that: a number, a
+// boolean or null.
+var itself = regexp.MustCompile(`^(0|-?[1-9][0-9]*|true|false|null)$`)
 
 // yamlLine matches a line as YAML 1.1 counts them.
 var yamlLine = regexp.MustCompile("[^\n\u0085\u2028\u2029]*(\n|\u0085|\u2028|\u2029|$)")
@@ -64,14 +67,14 @@ func mayBeAmbiguous(text string) bool {
 	if strings.ContainsAny(text, "\u0085\u2028\u2029") {
 		return true
 	}
-	suspect := func(s string) bool { return ambiguous.MatchString(s) && !itself.MatchString(s) }
+	suspect := func(s string) bool {
+		return s != "" && strings.IndexByte(beginnings, s[0]) >= 0 && ambiguous.MatchString(s)
+	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimLeft(strings.TrimSuffix(line, "\n"), "- ")
-		key, value, found := strings.Cut(line, ":")
-		if !found && ambiguous.MatchString(line) {
-			return true
-		}
-		if found && (suspect(key) || suspect(strings.TrimPrefix(value, " ")) || suspect(line)) {
+		key, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		if suspect(key) || suspect(line) || (suspect(value) && !itself.MatchString(value)) {
 			return true
 		}
 	}
