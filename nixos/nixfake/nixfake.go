@@ -50,8 +50,9 @@ type Machine struct {
 	Full      bool
 	Free      int64
 	OnCollect func()
-	// LoggedIn are those who are.
-	LoggedIn []string
+	// LoggedIn are those who are; SessionsErr is returned instead, if it is set.
+	LoggedIn    []string
+	SessionsErr error
 	// OnPower, if set, decides whether the machine reboots when it is told to.
 	OnPower func() error
 	// Other says what else switches the machine.
@@ -210,8 +211,8 @@ func (m *Machine) BootFull(string) bool { return m.Full }
 // FreeDisk returns Free.
 func (m *Machine) FreeDisk() (free int64, ok bool) { return m.Free, m.Free > 0 }
 
-// Sessions returns LoggedIn.
-func (m *Machine) Sessions(context.Context) ([]string, error) { return m.LoggedIn, nil }
+// Sessions returns LoggedIn and SessionsErr.
+func (m *Machine) Sessions(context.Context) ([]string, error) { return m.LoggedIn, m.SessionsErr }
 
 // CollectGarbage calls OnCollect.
 func (m *Machine) CollectGarbage(context.Context, time.Duration) error {

@@ -2,14 +2,17 @@ package systemd
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/coreos/go-systemd/v22/login1"
+	godbus "github.com/godbus/dbus/v5"
 )
 
 // Sessions names the users whom logind knows to be logged in, each once: those
-// of sessions of the class user that are not closing. Where no logind answers,
-// nobody is known to be.
+// of sessions of the class user that are not closing. Where there is no logind,
+// nobody is; one that does not answer is an error.
 // Source: org.freedesktop.login1(5).
 func (*Manager) Sessions(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, call)
@@ -21,7 +24,10 @@ func (*Manager) Sessions(ctx context.Context) ([]string, error) {
 	defer conn.Close()
 	sessions, err := conn.ListSessionsContext(ctx)
 	if err != nil {
-		return nil, nil // no logind
+		if refused, ok := errors.AsType[godbus.Error](err); ok && (refused.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || refused.Name == "org.freedesktop.DBus.Error.NameHasNoOwner") {
+			return nil, nil // no logind
+		}
+		return nil, fmt.Errorf("ask logind for sessions: %w", err)
 	}
 	var users []string
 	for _, s := range sessions {

@@ -26,7 +26,11 @@ func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 		if err != nil {
 			return err
 		}
-		if p.decision, err = r.decide(ctx, in); err != nil {
+		p.decision, err = r.decide(ctx, in)
+		if err == nil {
+			err = r.handled(in)
+		}
+		if err != nil {
 			return err
 		}
 		r.logDecision(p)

@@ -75,6 +75,44 @@ func TestBootGuard(t *testing.T) {
 	}
 }
 
+// Whether it was the booted system that lost the store is judged from the earlier
+// one, once that is booted again.
+func TestStoreThatIsLostAfterABoot(t *testing.T) {
+	t.Parallel()
+	for reason, both := range map[string]bool{"Quarantined": false, "Inconclusive": true} {
+		t.Run(reason, func(t *testing.T) {
+			t.Parallel()
+			w := converged(t)
+			old, lost := w.runs(), true
+			w.policy("mode: Boot, retry: {maxBackoff: 1m}")
+			w.publish("web 2")
+			w.pass()
+			w.machine.PowerCut()
+			w.store.Follow(func(fault.Request) fault.Fault {
+				if lost && (both || w.runs() != old) {
+					return fault.Fault{Err: errors.New("no route to host")}
+				}
+				return fault.Fault{}
+			})
+			w.restart()
+			w.machine.OnPower = func() error { return nil } // it takes its time
+			for range 2 {
+				_, _ = w.r.Reconcile(t.Context(), "web") // that it could not report is its error
+			}
+			if m := w.machine.State(); m.Running == old || m.BootDefault != old {
+				t.Fatalf("machine %+v", m)
+			}
+			w.machine.PowerCut()
+			w.restart()
+			_, _ = w.r.Reconcile(t.Context(), "web")
+			lost = false
+			w.now = w.now.Add(10 * time.Second)
+			w.pass()
+			w.want("Ready", meta.False, reason, "The store could not be reached from the new system")
+		})
+	}
+}
+
 // Files of a transaction, or of the journal, that make no sense hold the host up
 // only until the next look.
 func TestDamagedTransactionWedgesNothing(t *testing.T) {

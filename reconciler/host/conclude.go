@@ -21,6 +21,10 @@ const maxInterrupted = 2
 // conclude takes a transaction's outcome into the journal.
 func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Transaction, o transaction.Outcome) error {
 	j := r.journal
+	if o.Problem.StoreLost && o.RebootFrom != "" && o.RebootFrom == r.bootID { // whose fault it was is judged from the earlier system
+		j.LeaveBoot = o.RebootFrom
+		return errors.Join(r.save(), r.leaveBoot(ctx))
+	}
 	j.Attempt.NewlyFailedUnits, j.Attempt.BootDefaultUncertain = cut(o.Problem.Units), o.BootDefaultUncertain
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""

@@ -23,9 +23,10 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 		Committed: j.Committed, Staged: j.Staged, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
 	}
 	p.desired = nil
-	if err := errors.Join(r.retry(), r.handle(p)); err != nil {
+	if err := r.retry(); err != nil {
 		return in, err
 	}
+	r.takeUp(p)
 	in.Asked = p.asked
 	r.declared(&in)
 	if in.Spec != nil && in.Remote != nil {

@@ -115,7 +115,7 @@ type journal struct {
 	// Handled are the requests of the override that were taken up.
 	Handled v1alpha1.Handled `json:"handled,omitzero"`
 	// Reboot is one that is wanted.
-	Reboot *wantedReboot `json:"reboot,omitempty"`
+	Reboot *plan.Reboots `json:"reboot,omitempty"`
 	// CollectedAt is when garbage was collected last.
 	CollectedAt time.Time `json:"collectedAt,omitzero"`
 	// LogSlot is where the next log goes.
@@ -136,17 +136,6 @@ type bootedOther struct {
 	Booted    string `json:"booted"`
 	Committed string `json:"committed"`
 	Content   string `json:"content"`
-}
-
-// wantedReboot is a reboot that the policy wants.
-type wantedReboot struct {
-	// Since is when it was first seen to be wanted.
-	Since time.Time `json:"since"`
-	// Announced is when those who are logged in were told.
-	Announced time.Time `json:"announced,omitzero"`
-	// Asked counts how often the machine was told to, AskedAt is the last time.
-	Asked   int32     `json:"asked,omitempty"`
-	AskedAt time.Time `json:"askedAt,omitzero"`
 }
 
 // forgive forgets, at an operator's word, what would hold a target back.

@@ -84,20 +84,30 @@ func (d *documents) overrideSpec() v1alpha1.HostOverrideSpec {
 	return d.adopted.spec
 }
 
-// handle takes up what the override asks for anew. It counts as handled with
-// the look that does so, whatever that comes to.
-func (r *Reconciler) handle(p *pass) error {
-	asked, j := r.documents.overrideSpec(), r.journal
-	reconcile, retry := anew(asked.ReconcileRequestedAt, j.Handled.ReconcileRequestedAt), anew(asked.RetryRequestedAt, j.Handled.RetryRequestedAt)
-	if !reconcile && !retry {
+// takeUp takes up what the override asks for anew.
+func (r *Reconciler) takeUp(p *pass) {
+	reconcile, retry := r.requested()
+	p.asked = p.asked || reconcile || retry
+	if retry {
+		r.journal.forgive()
+	}
+}
+
+// handled remembers what was taken up, once a decision is made in view of it: a
+// look that could not decide leaves it to the next one.
+func (r *Reconciler) handled(in plan.Input) error {
+	if reconcile, retry := r.requested(); in.StoreProblem != nil || in.Remote == nil || (!reconcile && !retry) {
 		return nil
 	}
-	p.asked = true
-	if retry {
-		j.forgive()
-	}
-	j.Handled = v1alpha1.Handled{ReconcileRequestedAt: asked.ReconcileRequestedAt, RetryRequestedAt: asked.RetryRequestedAt}
+	asked := r.documents.overrideSpec()
+	r.journal.Handled = v1alpha1.Handled{ReconcileRequestedAt: asked.ReconcileRequestedAt, RetryRequestedAt: asked.RetryRequestedAt}
 	return r.save()
+}
+
+// requested says which requests of the override are not handled yet.
+func (r *Reconciler) requested() (reconcile, retry bool) {
+	asked, handled := r.documents.overrideSpec(), r.journal.Handled
+	return anew(asked.ReconcileRequestedAt, handled.ReconcileRequestedAt), anew(asked.RetryRequestedAt, handled.RetryRequestedAt)
 }
 
 // anew reports whether a request is another one than the one that was handled.

@@ -203,6 +203,32 @@ func TestRequestsOfTheOverride(t *testing.T) {
 	}
 }
 
+// A request that comes with a look that cannot do anything is not lost with it.
+func TestRequestIsHandledByALookThatCan(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.machine.OnBuild = func(nixos.BuildRequest) error {
+		return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "no", ExitCode: 1}
+	}
+	w.publish("web 2")
+	w.pass()
+	w.want("Ready", meta.False, "BuildFailed", "the next is due at")
+	w.machine.OnBuild = nil
+	w.override(`{reconcileRequestedAt: "2026-11-22T10:00:00Z"}`)
+	w.store.Follow(fault.On("remotes/prod.yaml", fault.Fault{Err: errors.New("no route to host")}))
+	_, _ = w.r.Reconcile(t.Context(), "web")
+	w.store.Follow(nil)
+	if h := w.status().Status.Handled; h != nil {
+		t.Errorf("handled %+v", h)
+	}
+	w.restart()
+	w.pass() // before the next attempt is due
+	w.want("Ready", meta.True, "UpToDate", "generation 2")
+	if h := w.status().Status.Handled; h == nil || h.ReconcileRequestedAt == nil {
+		t.Errorf("handled %+v", h)
+	}
+}
+
 func TestDiskPreflight(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
@@ -331,7 +357,7 @@ func TestRebootWaitsAndIsCancelled(t *testing.T) {
 	w.spec(strings.Replace(reboots, "%s", "IfRequired", 1))
 	w.now = w.now.Add(10 * time.Minute)
 	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "The reboot waits for who is logged in (anna), until 2026-11-22T11:00:00Z at the latest.")
+	w.want("Ready", meta.True, "UpToDate", "The reboot waits for who is logged in (anna), until 2026-11-22T11:10:00Z at the latest.") // an hour since it could be made
 	w.machine.LoggedIn = nil
 	w.now = w.now.Add(time.Minute)
 	w.pass()
@@ -382,6 +408,59 @@ func TestSessionsHoldARebootOffForAWhile(t *testing.T) {
 	}
 }
 
+// It is announced with enough of the window left for its delay, too.
+func TestRebootIsNotAnnouncedTooLate(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.spec(strings.Replace(reboots, "%s", "IfRequired", 1) + strings.Replace(mondays, "timeZone", "gates: [Reboot], timeZone", 1))
+	w.publish("web kernel:2")
+	w.now = time.Date(2026, 11, 24, 2, 48, 0, 0, time.UTC)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "the window closes at Tue 2026-11-24 04:00 Europe/Berlin, and 12m1s are needed")
+	w.now = time.Date(2026, 12, 1, 2, 47, 59, 0, time.UTC)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "It reboots at Tue 2026-12-01 03:49 Europe/Berlin")
+	w.now = w.now.Add(2 * time.Minute) // 10m1s are left, and needed
+	w.pass()
+	if n := w.rebooted(); n != 1 {
+		t.Errorf("%d reboots", n)
+	}
+}
+
+// Who cannot tell whether somebody is logged in does not take nobody for granted.
+func TestSessionsThatNobodyKnows(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.SessionsErr = errors.New("no answer")
+	w.publish("web kernel:2")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "The reboot waits for who is logged in (nobody knows who: logind does not answer), until 2026-11-22T11:00:00Z at the latest.")
+}
+
+// Nothing is begun while the machine goes down.
+func TestNothingBeginsWhileTheHostGoesDown(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return nil } // it takes its time
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	calls := len(w.machine.Calls())
+	w.publish("web kernel:2 more")
+	w.pass()
+	w.want("Ready", meta.False, "Rebooting", "Nothing is begun meanwhile.")
+	if walls := w.machine.Walls(); len(w.machine.Calls()) != calls || len(walls) != 1 {
+		t.Errorf("calls %v, said %q", w.machine.Calls()[calls:], walls)
+	}
+	w.machine.OnPower = nil
+	w.machine.PowerCut()
+	w.restart()
+	w.pass()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+}
+
 // A machine that does not go down is asked three times.
 func TestRebootThatDoesNotHappen(t *testing.T) {
 	t.Parallel()
@@ -392,7 +471,7 @@ func TestRebootThatDoesNotHappen(t *testing.T) {
 	w.now = w.now.Add(2 * time.Minute)
 	for n := 1; n <= 3; n++ {
 		w.pass()
-		w.want("Ready", meta.False, "Rebooting", "The host was told to reboot into generation 2")
+		w.want("Ready", meta.False, "Rebooting", "The host was told to reboot at ")
 		w.restart() // it is the same boot
 		w.pass()
 		if got := w.rebooted(); got != n {

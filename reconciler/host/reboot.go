@@ -9,36 +9,48 @@ import (
 	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
-// trackReboot remembers since when a reboot is wanted. When it is not any more,
-// those who were told so are told.
+// trackReboot adds what is known of a reboot, and remembers since when one
+// could be begun.
 func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 	j := r.journal
-	if unsure := in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil || in.Unhealthy != ""; unsure {
+	if j.Reboot != nil {
+		in.Reboots = *j.Reboot
+	}
+	if in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil || in.Unhealthy != "" {
 		return nil // nothing is made of what may be old, and nothing is forgotten
 	}
-	switch wanted := plan.WantsReboot(*in); {
-	case !wanted && j.Reboot == nil:
-		return nil
-	case !wanted:
-		if !j.Reboot.Announced.IsZero() {
-			r.tell(ctx, "npcnix: the reboot that was announced is cancelled.")
-		}
-		j.Reboot = nil
-		return r.save()
-	case j.Reboot == nil:
-		j.Reboot = &wantedReboot{Since: in.Now}
+	wanted, allowed := plan.RebootDue(*in)
+	if !wanted {
+		return r.cancelReboot(ctx, in)
+	}
+	if since := in.Reboots.AllowedSince; allowed && (since.IsZero() || since.After(in.Now)) { // the latter by a clock that was wrong
+		in.Reboots.AllowedSince = in.Now
+		j.Reboot = new(in.Reboots)
 		if err := r.save(); err != nil {
 			return err
 		}
 	}
 	sessions, err := r.opts.Observer.Sessions(ctx)
-	if err != nil { // nobody that is known of is logged in
+	if err != nil {
 		r.opts.Log.Info("Could not look who is logged in", "host", r.opts.Host, "error", err.Error())
+		sessions = []string{"nobody knows who: logind does not answer"}
 	}
-	in.Reboots = plan.Reboots{
-		Since: j.Reboot.Since, Announced: j.Reboot.Announced, Asked: j.Reboot.Asked, AskedAt: j.Reboot.AskedAt, Sessions: sessions,
-	}
+	in.Reboots.Sessions = sessions
 	return nil
+}
+
+// cancelReboot forgets a reboot that is not wanted any more, and tells those who
+// were told of it.
+func (r *Reconciler) cancelReboot(ctx context.Context, in *plan.Input) error {
+	j := r.journal
+	if j.Reboot == nil {
+		return nil
+	}
+	if !j.Reboot.Announced.IsZero() {
+		r.tell(ctx, "npcnix: the reboot that was announced is cancelled.")
+	}
+	j.Reboot, in.Reboots = nil, plan.Reboots{}
+	return r.save()
 }
 
 // tell says something to everybody who is logged in.

@@ -99,6 +99,7 @@ type sim struct {
 	faulty         string
 	faultEnds      time.Time
 	storeDown      bool
+	down           time.Time     // when the machine, told to reboot, does so
 	ahead          time.Duration // of the agent's clock
 	ids, asked     int
 	local          bool // suspended by a person on the host
@@ -244,6 +245,36 @@ func (v view) FreeDisk() (int64, bool) {
 	return 0, false
 }
 
+// Sessions knows of one where the machine is said to have one.
+func (v view) Sessions(context.Context) ([]string, error) {
+	switch {
+	case v.s.isFaulty("sessions"):
+		return nil, errors.New("injected")
+	case v.s.isFaulty(loggedIn):
+		return []string{"anna"}, nil
+	default:
+		return nil, nil
+	}
+}
+
+// goingDown is how long a slow machine takes to reboot.
+const goingDown = 5 * time.Minute
+
+// Reboot may take its time.
+func (v view) Reboot(ctx context.Context, why string) error {
+	if !v.s.isFaulty(slowReboot) {
+		return v.struck.Reboot(ctx, why)
+	}
+	return v.at(ctx, "reboot", func() error {
+		v.s.mu.Lock()
+		defer v.s.mu.Unlock()
+		if v.s.down.IsZero() {
+			v.s.down = time.Now().Add(goingDown)
+		}
+		return nil
+	})
+}
+
 func (v view) BootFull(string) bool { return v.s.isFaulty("full boot") }
 
 func (s *sim) isFaulty(act string) bool { return s.faulty == act && time.Now().Before(s.faultEnds) }
@@ -384,6 +415,9 @@ func (s *sim) guard(ctx context.Context, dir string) {
 
 // booted starts what a boot starts: the guards of staged systems.
 func (s *sim) booted() {
+	s.mu.Lock()
+	s.down = time.Time{}
+	s.mu.Unlock()
 	if s.powered != nil {
 		s.powered.Store(true)
 	}

@@ -42,6 +42,9 @@ func (s *sim) happen(e event) {
 	case doStoreAway:
 		s.setStore(true)
 		time.AfterFunc(length, func() { s.setStore(false) })
+	case doStoreFlaky:
+		s.store.Follow(flaky(e.N))
+		time.AfterFunc(flakyFor, func() { s.setStore(s.away()) })
 	case doFault:
 		s.faulty, s.faultEnds = e.With, time.Now().Add(length)
 	case doKill:
@@ -49,8 +52,7 @@ func (s *sim) happen(e event) {
 	case doPowerCut:
 		s.power = e.N
 	case doReboot:
-		s.machine.PowerCut()
-		s.start()
+		s.powerCut()
 	case doByHand:
 		s.switchByHand()
 	case doBootOther:
@@ -81,13 +83,47 @@ func (s *sim) setStore(down bool) {
 	}
 }
 
+// flakyFor is how long a store is flaky.
+const flakyFor = 4 * time.Hour
+
+// flaky makes every nth request fail; every second of those is carried out all
+// the same.
+func flaky(nth int) fault.Script {
+	n := 0
+	return func(fault.Request) fault.Fault {
+		if n++; n%nth != 0 {
+			return fault.Fault{}
+		}
+		return fault.Fault{Err: errors.New("connection reset"), Done: n%(2*nth) == 0}
+	}
+}
+
 func (s *sim) away() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.storeDown
 }
 
+// goDown reboots a machine that was told to, once it is time.
+func (s *sim) goDown() {
+	s.mu.Lock()
+	due := !s.down.IsZero() && !time.Now().Before(s.down)
+	s.mu.Unlock()
+	if due {
+		s.powerCut()
+	}
+}
+
+// powerCut boots the machine anew, whatever it was about to do.
+func (s *sim) powerCut() {
+	s.machine.PowerCut()
+	s.start()
+}
+
 func (s *sim) setClock(ahead time.Duration) {
+	if !s.down.IsZero() { // a clock that is set tells nothing of when the machine was told to
+		s.powerCut()
+	}
 	s.ahead = ahead
 	s.store.Ahead(-ahead)
 }
@@ -165,6 +201,7 @@ func (s *sim) bootOther() {
 // pass lets the agent look once; changed says that the machine or the status
 // did.
 func (s *sim) pass() (changed bool) {
+	s.goDown()
 	before, away := s.seen(), s.away()
 	ctx, cancel := context.WithCancel(s.t.Context())
 	restart := false
@@ -287,6 +324,8 @@ func (s *sim) activating(t *transaction.Transaction) {
 		s.fail("the profile is %s while %s is activated, which is not confirmed", s.name(m.Profile), target)
 	case s.away():
 		s.fail("%s is activated while the store is away", target)
+	case !s.down.IsZero():
+		s.fail("%s is activated while the host goes down", target)
 	case !s.declared:
 		s.fail("%s is activated, and nothing is declared", target)
 	case s.suspended():
@@ -388,8 +427,7 @@ func (s *sim) end() {
 	for day := 0; day < 2 && s.wrong == ""; day++ {
 		s.wait(24 * time.Hour)
 		if strings.Contains(s.status, v1alpha1.ReasonRebootPending) { // a person does what the message says
-			s.machine.PowerCut()
-			s.start()
+			s.powerCut()
 		}
 	}
 	m := s.machine.State()

@@ -42,6 +42,7 @@ const (
 	doAsk         = "ask"          // a HostOverride with these fields
 	doAskLocally  = "ask locally"  // a person on the host
 	doStoreAway   = "store away"   // for so many minutes
+	doStoreFlaky  = "store flaky"  // every nth request fails
 	doFault       = "faulty"       // an act of the machine fails, for so many minutes
 	doKill        = "dies"         // the agent or guard, at its nth act
 	doPowerCut    = "loses power"  // the host, at the agent's nth act
@@ -53,6 +54,12 @@ const (
 	doRestart     = "restarts"     // the agent
 	doRemoveSpec  = "remove spec"  // the HostSpec is deleted
 	doUploadAgain = "upload again" // equal content
+)
+
+// States of the machine, told like faults.
+const (
+	slowReboot = "slow reboot" // it takes its time
+	loggedIn   = "logged in"   // somebody is
 )
 
 // choices are what an event can be made of, each as often as it stands there.
@@ -72,15 +79,16 @@ func choices() map[string][]string {
 		},
 		doAsk:        {"{}", "{}", "suspend", "suspend for", "retry", "reconcile", "open"},
 		doAskLocally: {"suspend", "resume", "reconcile", "retry"},
-		doStoreAway:  {""}, doFault: {"profile", "start boot", "start test", "await test", "build", "arm", "full boot", "full disk"},
-		doKill: {""}, doPowerCut: {""}, doReboot: {""}, doByHand: {""}, doClockJump: {""}, doClockBack: {""}, doBootOther: {""}, doRestart: {""}, doRemoveSpec: {""}, doUploadAgain: {""},
+		doStoreAway:  {""}, doFault: {"profile", "start boot", "start test", "await test", "build", "arm", "full boot", "full disk", "reboot", "sessions", slowReboot, slowReboot, loggedIn},
+		doStoreFlaky: {""},
+		doKill:       {""}, doPowerCut: {""}, doReboot: {""}, doByHand: {""}, doClockJump: {""}, doClockBack: {""}, doBootOther: {""}, doRestart: {""}, doRemoveSpec: {""}, doUploadAgain: {""},
 	}
 }
 
 // histories draws one. What happens often stands there often.
 func histories() *rapid.Generator[history] {
 	often := []string{
-		doPublish, doPublish, doPublish, doPublish, doPublish, doDeclare, doDeclare, doAsk, doAskLocally, doStoreAway, doFault, doKill, doKill, doPowerCut, doReboot, doByHand,
+		doPublish, doPublish, doPublish, doPublish, doPublish, doDeclare, doDeclare, doAsk, doAskLocally, doStoreAway, doStoreFlaky, doFault, doKill, doKill, doPowerCut, doReboot, doByHand,
 		doClockJump, doClockBack, doBootOther, doRestart, doRemoveSpec, doUploadAgain,
 	}
 	with := choices()
@@ -93,6 +101,8 @@ func histories() *rapid.Generator[history] {
 			switch e.Do {
 			case doStoreAway, doFault:
 				e.N = rapid.SampledFrom([]int{5, 30, 300, 3000}).Draw(t, "minutes")
+			case doStoreFlaky:
+				e.N = rapid.IntRange(2, 7).Draw(t, "nth")
 			case doKill, doPowerCut:
 				e.N = rapid.IntRange(1, 14).Draw(t, "act")
 			case doClockJump:

@@ -15,7 +15,9 @@ func (in Input) gated(act Action) (gate v1alpha1.Gate, limit time.Duration) {
 		gate = v1alpha1.GateBuild
 	case Activate, Stage, Commit: // writing the boot loader is an activation too
 		gate = v1alpha1.GateActivate
-	case Announce, Reboot:
+	case Announce: // the delay is a part of the window too
+		return v1alpha1.GateReboot, window.Limits(*in.Spec)[v1alpha1.GateReboot] + in.Spec.RebuildPolicy.Reboot.Delay.Duration
+	case Reboot:
 		gate = v1alpha1.GateReboot
 	case None, DryActivate, CollectGarbage:
 		return "", 0

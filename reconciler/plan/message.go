@@ -36,7 +36,7 @@ func (in Input) local(t time.Time) string {
 func (in Input) waitingForWindow(next window.Opening, act Action, limit time.Duration) string {
 	what := map[Action]string{
 		Build: capital(in.name()) + " is not built yet", Activate: capital(in.name()) + " is built", Stage: capital(in.name()) + " is built",
-		Commit: capital(in.name()) + " runs, and is not the profile's and the boot default yet", Reboot: "The reboot is due",
+		Commit: capital(in.name()) + " runs, and is not the profile's and the boot default yet", Announce: "The reboot is due", Reboot: "The reboot is due",
 	}[act]
 	j := in.Window.At(in.Now)
 	why := "the window is closed"
@@ -122,8 +122,8 @@ func (in Input) announcing() string {
 	return fmt.Sprintf("Announcing a reboot in %s: %s.", short(in.Spec.RebuildPolicy.Reboot.Delay.Duration), in.Why())
 }
 
-func (in Input) rebooting() string {
-	return fmt.Sprintf("The host was told to reboot into %s at %s (%d of %d): %s.", in.name(), stamp(in.Reboots.AskedAt), in.Reboots.Asked, MostAsked, in.Why())
+func (in Input) rebooting(until time.Time) string {
+	return fmt.Sprintf("The host was told to reboot at %s (%d of %d), and has until %s. Nothing is begun meanwhile.", stamp(in.Reboots.AskedAt), in.Reboots.Asked, MostAsked, stamp(until))
 }
 
 func (in Input) rebootFailed() string {

@@ -95,16 +95,17 @@ type Disk struct {
 	Collected bool
 }
 
-// Reboots is what is known of a reboot that is wanted.
+// Reboots is what is known of a reboot that is wanted; the zero value is nothing.
 type Reboots struct {
-	// Since is when it was first seen to be wanted, Announced when those who are
-	// logged in were told; zero if they were not.
-	Since, Announced time.Time
+	// AllowedSince is when the window first allowed to begin with it, Announced
+	// when those who are logged in were told; zero if they were not.
+	AllowedSince time.Time `json:"allowedSince,omitzero"`
+	Announced    time.Time `json:"announced,omitzero"`
 	// Asked counts how often this machine was told to reboot, at AskedAt last.
-	Asked   int32
-	AskedAt time.Time
+	Asked   int32     `json:"asked,omitempty"`
+	AskedAt time.Time `json:"askedAt,omitzero"`
 	// Sessions are those who are logged in.
-	Sessions []string
+	Sessions []string `json:"-"`
 }
 
 // Input is everything that a decision depends on.
@@ -220,6 +221,9 @@ func (in Input) problem(p *Problem) Decision {
 
 // target decides for the spec in force.
 func (in Input) target() Decision {
+	if in.rebootUnderWay() {
+		return in.underWay()
+	}
 	d := in.judge()
 	if d.Action == None {
 		return in.rest(d)

@@ -105,7 +105,7 @@ func inputs() *rapid.Generator[plan.Input] {
 		}
 		if rapid.Bool().Draw(t, "reboots") {
 			in.Reboots = plan.Reboots{
-				Since: instant(t, "since"), Asked: rapid.Int32Range(0, 3).Draw(t, "asked"), AskedAt: instant(t, "asked at"),
+				AllowedSince: instant(t, "allowed since"), Asked: rapid.Int32Range(0, 3).Draw(t, "asked"), AskedAt: instant(t, "asked at"),
 				Sessions: rapid.SampledFrom([][]string{nil, {"anna"}}).Draw(t, "sessions"),
 			}
 			if rapid.Bool().Draw(t, "announced") {
@@ -145,8 +145,11 @@ func checkWindow(in plan.Input, d plan.Decision, fail func(what string)) {
 		return
 	}
 	j := in.Window.At(in.Now)
-	left := j.ClosesAt.Sub(in.Now)
-	switch limit := window.Limits(*in.Spec)[gate]; {
+	left, limit := j.ClosesAt.Sub(in.Now), window.Limits(*in.Spec)[gate]
+	if d.Action == plan.Announce {
+		limit += in.Spec.RebuildPolicy.Reboot.Delay.Duration
+	}
+	switch {
 	case in.ClockSkewed:
 		fail("acts by a clock that is off")
 	case j.State == window.Closed:
@@ -173,6 +176,8 @@ func checkReboot(in plan.Input, d plan.Decision, fail func(what string)) {
 		fail("reboots into what was taken back")
 	case in.Reboots.Asked >= plan.MostAsked:
 		fail("asks once more")
+	case d.Action == plan.Announce && len(in.Reboots.Sessions) > 0 && in.Now.Before(in.Reboots.AllowedSince.Add(policy.Sessions.Postpone.Duration)):
+		fail("announces it although somebody is logged in")
 	case d.Action == plan.Reboot && (in.Reboots.Announced.IsZero() || in.Now.Before(in.Reboots.Announced.Add(policy.Delay.Duration))):
 		fail("reboots before it was announced, or too early")
 	}
@@ -213,6 +218,8 @@ func TestDecisions(t *testing.T) {
 				fail("acts while suspended")
 			case in.StoreProblem != nil:
 				fail("acts by documents that may be old")
+			case in.Reboots.Asked > 0 && !in.Now.Before(in.Reboots.AskedAt) && in.Now.Before(in.Reboots.AskedAt.Add(15*time.Minute)):
+				fail("acts while the host goes down")
 			case in.BootedOther != "":
 				fail("acts against a person, or a boot counter")
 			case d.Action == plan.Build && in.Disk != nil && in.Disk.Free < 2<<30:

@@ -60,38 +60,58 @@ func (in Input) bootedAnother() bool {
 	return booted != "" && booted != nixos.Unknown && booted != in.Desired && in.Machine.BootedSpecialisation == ""
 }
 
-// WantsReboot reports whether a reboot is wanted, so that the caller can
-// remember since when.
-func WantsReboot(in Input) bool {
-	return in.Spec != nil && in.Remote != nil && in.wantsReboot(in.judge())
+// RebootDue reports whether a reboot is wanted, or under way, and whether the
+// window allows to begin with it, so that the caller can remember since when.
+func RebootDue(in Input) (wanted, allowed bool) {
+	switch {
+	case in.Spec == nil || in.Remote == nil:
+		return false, false
+	case in.rebootUnderWay():
+		return true, true
+	case !in.wantsReboot(in.judge()):
+		return false, false
+	}
+	return true, in.window(Decision{Action: in.rebootStep()}).Action != None
 }
 
-// reboot decides about a reboot that is wanted.
+// rebootUnderWay reports whether the machine was told to reboot, and has time to.
+// Nothing is begun meanwhile: it would be cut off, or take back what is booted.
+func (in Input) rebootUnderWay() bool {
+	since := in.Now.Sub(in.Reboots.AskedAt)
+	return in.Reboots.Asked > 0 && since >= 0 && since < in.Spec.RebuildPolicy.Timeouts.Reboot.Duration
+}
+
+func (in Input) underWay() Decision {
+	until := in.Reboots.AskedAt.Add(in.Spec.RebuildPolicy.Timeouts.Reboot.Duration)
+	return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonRebooting, Message: in.rebooting(until), NextAt: until}
+}
+
+// rebootStep is the next step of a reboot: to announce it, or to make it.
+func (in Input) rebootStep() Action {
+	r, delay := in.Reboots, in.Spec.RebuildPolicy.Reboot.Delay.Duration
+	since := in.Now.Sub(r.Announced)
+	fresh := since >= 0 && since < delay+staleAnnouncement // else by a clock that was wrong, or too long ago
+	if !r.Announced.IsZero() && (fresh || r.Asked > 0) {
+		return Reboot
+	}
+	return Announce
+}
+
+// reboot decides about a reboot that is wanted: it waits for the window and for
+// who is logged in, is announced, and made after its delay.
 func (in Input) reboot(d Decision) Decision {
-	r := in.Reboots
-	switch limit := in.Spec.RebuildPolicy.Timeouts.Reboot.Duration; {
-	case r.Asked > 0 && in.Now.Before(r.AskedAt.Add(limit)) && !in.Now.Before(r.AskedAt):
-		return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonRebooting, Message: in.rebooting(), NextAt: r.AskedAt.Add(limit)}
-	case r.Asked >= MostAsked:
+	policy, r := in.Spec.RebuildPolicy.Reboot, in.Reboots
+	if r.Asked >= MostAsked {
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonRebootFailed, Message: in.rebootFailed()}
 	}
-	if held := in.window(Decision{Action: Reboot}); held.Action == None {
+	step := in.rebootStep()
+	if held := in.window(Decision{Action: step}); held.Action == None {
 		return in.untilReboot(d, held.Message, held.NextAt)
 	}
-	return in.announced(d)
-}
-
-// announced decides about a reboot that the window allows: it waits for who is
-// logged in, is announced, and made after its delay.
-func (in Input) announced(d Decision) Decision {
-	policy, r := in.Spec.RebuildPolicy.Reboot, in.Reboots
-	since := in.Now.Sub(r.Announced)
-	fresh := since >= 0 && since < policy.Delay.Duration+staleAnnouncement // else by a clock that was wrong, or too long ago
-	told := !r.Announced.IsZero() && (fresh || r.Asked > 0)
-	if until := r.Since.Add(policy.Sessions.Postpone.Duration); !told && len(r.Sessions) > 0 && !r.Since.IsZero() && in.Now.Before(until) {
-		return in.untilReboot(d, in.sessions(until), earliest(until, in.Now.Add(sessionsPause)))
-	}
-	if !told {
+	if step == Announce {
+		if until := r.AllowedSince.Add(policy.Sessions.Postpone.Duration); len(r.Sessions) > 0 && in.Now.Before(until) {
+			return in.untilReboot(d, in.sessions(until), earliest(until, in.Now.Add(sessionsPause)))
+		}
 		return Decision{Action: Announce, Reason: v1alpha1.ReasonProgressing, Message: in.announcing()}
 	}
 	if due := r.Announced.Add(policy.Delay.Duration); in.Now.Before(due) {

@@ -26,13 +26,14 @@ func Warnings(s v1alpha1.HostSpecSpec) (warnings []string) {
 		return nil
 	}
 	limits := Limits(s)
+	limits[v1alpha1.GateReboot] += s.RebuildPolicy.Reboot.Delay.Duration // it is announced in the window, too
 	for i, e := range w.Allow {
 		for _, gate := range w.Gates {
 			if gate == v1alpha1.GateReboot && s.RebuildPolicy.Reboot.When == v1alpha1.RebootNever {
 				continue
 			}
 			if e.Duration != nil && e.Duration.Duration < limits[gate]+Slack {
-				warnings = append(warnings, fmt.Sprintf("spec.maintenanceWindow.allow[%d] (%s) is %s long, and %s may take %s by rebuildPolicy.timeouts: this entry alone leaves no time to start it",
+				warnings = append(warnings, fmt.Sprintf("spec.maintenanceWindow.allow[%d] (%s) is %s long, and %s may take %s by rebuildPolicy: this entry alone leaves no time to start it",
 					i, e.Name, e.Duration.Duration, gate, limits[gate]))
 			}
 		}
