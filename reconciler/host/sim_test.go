@@ -99,6 +99,7 @@ type sim struct {
 	faulty         string
 	faultEnds      time.Time
 	storeDown      bool
+	flaky          int           // of the store's requests one in so many fails; 0 is none
 	down           time.Time     // when the machine, told to reboot, does so
 	ahead          time.Duration // of the agent's clock
 	ids, asked     int

@@ -43,8 +43,8 @@ func (s *sim) happen(e event) {
 		s.setStore(true)
 		time.AfterFunc(length, func() { s.setStore(false) })
 	case doStoreFlaky:
-		s.store.Follow(flaky(e.N))
-		time.AfterFunc(flakyFor, func() { s.setStore(s.away()) })
+		s.setFlaky(e.N)
+		time.AfterFunc(flakyFor, func() { s.setFlaky(0) })
 	case doFault:
 		s.faulty, s.faultEnds = e.With, time.Now().Add(length)
 	case doKill:
@@ -74,11 +74,26 @@ func (s *sim) remove(key string) {
 
 func (s *sim) setStore(down bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.storeDown = down
-	s.mu.Unlock()
-	if down {
+	s.follow()
+}
+
+func (s *sim) setFlaky(nth int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.flaky = nth
+	s.follow()
+}
+
+// follow makes the store behave as it is said to.
+func (s *sim) follow() {
+	switch {
+	case s.storeDown:
 		s.store.Follow(fault.Always(fault.Fault{Err: errors.New("no route to host")}))
-	} else {
+	case s.flaky > 0:
+		s.store.Follow(flaky(s.flaky))
+	default:
 		s.store.Follow(nil)
 	}
 }
@@ -414,6 +429,7 @@ func (s *sim) checkReady(status *v1alpha1.HostStatus, ready *meta.Condition) {
 // end lets everything be well again, and wants that the host is, too.
 func (s *sim) end() {
 	s.setStore(false)
+	s.setFlaky(0)
 	s.setClock(0)
 	s.faultEnds, s.kill, s.power = time.Now(), 0, 0
 	s.askLocally("resume")
