@@ -10,6 +10,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
 // planAndAct looks at the machine, decides and acts, until nothing can be done
@@ -94,7 +95,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 // attempts reports whether an act is part of an attempt of its own.
 func attempts(a plan.Action) bool {
 	switch a {
-	case plan.CollectGarbage, plan.Announce, plan.Reboot: // the last one goes on with the attempt that staged the system
+	case plan.CollectGarbage, plan.Prune, plan.Announce, plan.Reboot: // the last one goes on with the attempt that staged the system
 		return false
 	default:
 		return true
@@ -111,6 +112,27 @@ func (r *Reconciler) collectGarbage(ctx context.Context) error {
 	r.pulse.Begin("collect garbage", limit+awaitSlack)
 	if err := r.opts.Builder.CollectGarbage(ctx, limit); err != nil { // the disk says whether it helped
 		r.opts.Log.Error(err, "Could not collect garbage", "host", r.opts.Host)
+	}
+	return nil
+}
+
+// prune makes room on /boot: the boot loader's installer, run for the profile as
+// it is, removes what it keeps for generations that are gone. Gates say whether
+// that helped.
+func (r *Reconciler) prune(ctx context.Context, p *pass) error {
+	m, policy := p.machine, r.policy()
+	r.journal.PrunedAt, r.journal.PrunedTo = r.opts.Now(), *policy.Retention.Generations
+	if err := r.save(); err != nil {
+		return err
+	}
+	err := r.opts.Activator.Retain(ctx, r.journal.PrunedTo, m.Profile, m.Running, m.Booted, m.BootDefault)
+	if err == nil && m.Profile != "" {
+		limit := policy.Timeouts.Activate.Duration
+		r.pulse.Begin("make room on /boot", limit+2*awaitSlack)
+		_, err = r.runStc(ctx, nixos.Activation{ID: transaction.RunID(r.opts.NewID(), "prune"), Toplevel: m.Profile, Action: nixos.ActionBoot, Limit: limit})
+	}
+	if err != nil {
+		r.opts.Log.Error(err, "Could not make room on /boot", "host", r.opts.Host)
 	}
 	return nil
 }
@@ -133,6 +155,8 @@ func (r *Reconciler) carryOut(ctx context.Context, p *pass) error {
 		return r.dryActivate(ctx, p)
 	case plan.CollectGarbage:
 		return r.collectGarbage(ctx)
+	case plan.Prune:
+		return r.prune(ctx, p)
 	case plan.Announce:
 		return r.announceReboot(ctx)
 	case plan.Reboot:
@@ -175,7 +199,10 @@ func (r *Reconciler) decide(ctx context.Context, in plan.Input) (plan.Decision, 
 		}
 	}
 	permanent := in.Spec.RebuildPolicy.Mode != v1alpha1.ModeTest
-	in.Gates = &plan.Gates{OtherSwitch: other, AgentRemoved: removed, BootFull: permanent && r.opts.Observer.BootFull(in.Desired)}
+	in.Gates = &plan.Gates{
+		OtherSwitch: other, AgentRemoved: removed, BootFull: permanent && r.opts.Observer.BootFull(in.Desired),
+		Pruned: lately(r.journal.PrunedAt, in.Now) && r.journal.PrunedTo == *in.Spec.RebuildPolicy.Retention.Generations,
+	}
 	return plan.Decide(in), nil
 }
 

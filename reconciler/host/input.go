@@ -52,8 +52,15 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	return in, errors.Join(r.trackDrift(ctx, &in), r.trackReboot(ctx, &in))
 }
 
-// collectPause is how often garbage is collected at most.
-const collectPause = time.Hour
+// makeRoomPause is how often room is made at most.
+const makeRoomPause = time.Hour
+
+// lately reports whether room was made within that time; a clock that was wrong
+// says nothing.
+func lately(at, now time.Time) bool {
+	since := now.Sub(at)
+	return !at.IsZero() && since >= 0 && since < makeRoomPause
+}
 
 // disk is the room for a build, nil where it cannot be told.
 func (r *Reconciler) disk(now time.Time) *plan.Disk {
@@ -61,8 +68,7 @@ func (r *Reconciler) disk(now time.Time) *plan.Disk {
 	if !ok {
 		return nil
 	}
-	since := now.Sub(r.journal.CollectedAt)
-	return &plan.Disk{Free: free, Collected: !r.journal.CollectedAt.IsZero() && since >= 0 && since < collectPause}
+	return &plan.Disk{Free: free, Collected: lately(r.journal.CollectedAt, now)}
 }
 
 // declared adds what the documents say.

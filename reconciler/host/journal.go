@@ -118,6 +118,10 @@ type journal struct {
 	Reboot *plan.Reboots `json:"reboot,omitempty"`
 	// CollectedAt is when garbage was collected last.
 	CollectedAt time.Time `json:"collectedAt,omitzero"`
+	// PrunedAt is when room was made on /boot last, and PrunedTo how many
+	// generations were kept.
+	PrunedAt time.Time `json:"prunedAt,omitzero"`
+	PrunedTo int32     `json:"prunedTo,omitempty"`
 	// LogSlot is where the next log goes.
 	LogSlot int `json:"logSlot,omitempty"`
 }

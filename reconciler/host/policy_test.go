@@ -246,14 +246,42 @@ func TestDiskPreflight(t *testing.T) {
 	w.machine.OnCollect = func() { w.machine.Free = 3 << 30 }
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "generation 2")
+}
+
+// A /boot that is full is made room on as far as retention allows; a spec that
+// keeps fewer generations helps a host on which nothing can be committed.
+func TestFullBootIsPruned(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	for name := range strings.FieldsSeq("2 3") {
+		w.publish("web " + name)
+		w.pass()
+	}
+	w.machine.Change(func(m *nixos.Machine) { m.Booted = m.Running })
 	w.machine.Full = true
-	w.publish("web 3")
+	w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+		if a.Action == nixos.ActionBoot && w.machine.Generation(1) == "" {
+			w.machine.Full = false
+		}
+		return nixos.Result{Exited: true}, true
+	}
+	w.publish("web 4")
+	calls := len(w.machine.Calls())
+	for range 3 { // it is tried once an hour
+		w.pass()
+		w.now = w.now.Add(time.Minute)
+		w.want("Ready", meta.False, "DiskFull", "/boot has no room for generation 4 of prod (abababababab), which waits for it, although no generations are left beyond rebuildPolicy.retention, 10. Keep fewer")
+	}
+	var made []string
+	for _, call := range w.machine.Calls()[calls:] {
+		made = append(made, strings.Fields(call)[0])
+	}
+	if strings.Join(made, " ") != "build boot" {
+		t.Errorf("it made %v", made)
+	}
+	w.spec("  rebuildPolicy: {retention: {generations: 2}}\n")
 	w.pass()
-	w.want("Ready", meta.False, "DiskFull", "/boot has no room for generation 3")
-	w.machine.Full = false
-	w.now = w.now.Add(time.Minute)
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "generation 3")
+	w.want("Ready", meta.True, "UpToDate", "generation 4")
 }
 
 // The profile keeps as many generations as it shall, and what is needed.

@@ -124,16 +124,8 @@ func (r *Reconciler) dryActivate(ctx context.Context, p *pass) error {
 	id := transaction.RunID(j.Attempt.ID, "dry")
 	limit := r.policy().Timeouts.Activate.Duration
 	r.pulse.Begin("dry-activate", limit+2*awaitSlack)
-	err := r.opts.Activator.Start(ctx, nixos.Activation{ID: id, Toplevel: target, Action: nixos.ActionDry, Limit: limit})
-	if err == nil {
-		var result nixos.Result
-		limited, cancel := context.WithTimeout(ctx, limit+awaitSlack)
-		defer cancel()
-		if result, err = r.opts.Activator.Await(limited, id); err == nil && !result.Done() {
-			err = fmt.Errorf("dry-activate: %s. %s", howEnded(result), tailOf(result))
-		}
-		j.Attempt.Changes = changes(result.Output)
-	}
+	result, err := r.runStc(ctx, nixos.Activation{ID: id, Toplevel: target, Action: nixos.ActionDry, Limit: limit})
+	j.Attempt.Changes = changes(result.Output)
 	switch {
 	case ctx.Err() != nil:
 		return r.interrupted(ctx, p)
@@ -142,6 +134,19 @@ func (r *Reconciler) dryActivate(ctx context.Context, p *pass) error {
 	}
 	j.Dry, j.Attempt.Target = target, target
 	return r.save()
+}
+
+// runStc runs stc outside of a transaction, for what changes nothing that runs.
+func (r *Reconciler) runStc(ctx context.Context, a nixos.Activation) (result nixos.Result, err error) {
+	if err := r.opts.Activator.Start(ctx, a); err != nil {
+		return result, err
+	}
+	limited, cancel := context.WithTimeout(ctx, a.Limit+awaitSlack)
+	defer cancel()
+	if result, err = r.opts.Activator.Await(limited, a.ID); err == nil && !result.Done() {
+		err = fmt.Errorf("%s: %s. %s", a.Action, howEnded(result), tailOf(result))
+	}
+	return result, err
 }
 
 // changes are the lines that say what would be done.

@@ -19,7 +19,7 @@ func (in Input) gated(act Action) (gate v1alpha1.Gate, limit time.Duration) {
 		return v1alpha1.GateReboot, window.Limits(*in.Spec)[v1alpha1.GateReboot] + in.Spec.RebuildPolicy.Reboot.Delay.Duration
 	case Reboot:
 		gate = v1alpha1.GateReboot
-	case None, DryActivate, CollectGarbage:
+	case None, DryActivate, CollectGarbage, Prune:
 		return "", 0
 	}
 	return gate, window.Limits(*in.Spec)[gate]
@@ -96,15 +96,17 @@ func (in Input) lastGates(d Decision) Decision {
 		return d
 	case g.AgentRemoved && d.activates():
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonAgentRemoved, Message: in.agentRemoved()}
-	case g.BootFull && d.activates():
-		return Decision{
-			Action: None, Waiting: true, NextAt: in.Now.Add(in.Spec.RebuildPolicy.Retry.MinBackoff.Duration), Reason: v1alpha1.ReasonDiskFull,
-			Message: in.bootFull(),
-		}
 	case g.OtherSwitch != "":
 		return Decision{
 			Action: None, Waiting: true, NextAt: in.Now.Add(otherSwitchPause), Reason: v1alpha1.ReasonSwitchActive,
 			Message: in.otherSwitch(),
+		}
+	case g.BootFull && d.activates() && !g.Pruned:
+		return Decision{Action: Prune, Reason: v1alpha1.ReasonProgressing, Message: in.pruning()}
+	case g.BootFull && d.activates():
+		return Decision{
+			Action: None, Waiting: true, NextAt: in.Now.Add(in.Spec.RebuildPolicy.Retry.MinBackoff.Duration), Reason: v1alpha1.ReasonDiskFull,
+			Message: in.bootFull(),
 		}
 	default:
 		return d

@@ -94,9 +94,14 @@ func (in Input) diskFull() string {
 	return s + " nix-collect-garbage --delete-older-than 30d makes some, or rebuildPolicy.diskFull: GarbageCollect."
 }
 
+func (in Input) pruning() string {
+	return fmt.Sprintf("Removing the generations beyond rebuildPolicy.retention, %d, as /boot has no room for %s.", *in.Spec.RebuildPolicy.Retention.Generations, in.name())
+}
+
 func (in Input) bootFull() string {
-	return "/boot has no room for " + in.name() + ", which waits for it. " +
-		"nix-env --profile /nix/var/nix/profiles/system --delete-generations +3 and /run/current-system/bin/switch-to-configuration boot make some."
+	return fmt.Sprintf("/boot has no room for %s, which waits for it, although no generations are left beyond rebuildPolicy.retention, %d. "+
+		"Keep fewer, or make room by hand: nix-env --profile /nix/var/nix/profiles/system --delete-generations +3 and /run/current-system/bin/switch-to-configuration boot.",
+		in.name(), *in.Spec.RebuildPolicy.Retention.Generations)
 }
 
 func (in Input) otherSwitch() string {

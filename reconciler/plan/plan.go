@@ -27,6 +27,8 @@ const (
 	DryActivate Action = "DryActivate"
 	// CollectGarbage: remove what nothing needs from the Nix store.
 	CollectGarbage Action = "CollectGarbage"
+	// Prune: remove the generations beyond retention, and what /boot keeps for them.
+	Prune Action = "Prune"
 	// Announce: tell who is logged in that the host reboots.
 	Announce Action = "Announce"
 	// Reboot: reboot into the toplevel.
@@ -75,8 +77,9 @@ type Gates struct {
 	// AgentRemoved: Desired does not start the agent, and the policy does not
 	// allow that for this host.
 	AgentRemoved bool
-	// BootFull: the boot loader could not be installed, so nothing is begun.
-	BootFull bool
+	// BootFull: the boot loader could not be installed, so nothing is begun. With
+	// Pruned, room was made lately, and did not help.
+	BootFull, Pruned bool
 }
 
 // Suspension is why nothing new may be started.

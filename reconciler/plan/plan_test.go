@@ -95,7 +95,7 @@ func inputs() *rapid.Generator[plan.Input] {
 			in.StoreProblem = &plan.Problem{Reason: "StoreUnavailable", Message: "The store does not answer."}
 		}
 		if rapid.Bool().Draw(t, "gates") {
-			in.Gates = &plan.Gates{OtherSwitch: rapid.SampledFrom([]string{"", "nixos-rebuild"}).Draw(t, "other switch"), AgentRemoved: rapid.Bool().Draw(t, "agent removed")}
+			in.Gates = &plan.Gates{OtherSwitch: rapid.SampledFrom([]string{"", "nixos-rebuild"}).Draw(t, "other switch"), AgentRemoved: rapid.Bool().Draw(t, "agent removed"), BootFull: rapid.Bool().Draw(t, "boot full"), Pruned: rapid.Bool().Draw(t, "pruned")}
 		}
 		if rapid.IntRange(0, 3).Draw(t, "suspended") == 0 {
 			in.Suspended = &plan.Suspension{Reason: "INC-42"}
@@ -226,8 +226,10 @@ func TestDecisions(t *testing.T) {
 				fail("builds without room")
 			case activates(d) && in.Quarantined != "":
 				fail("acts with a target in quarantine")
-			case activates(d) && in.Gates != nil && (in.Gates.OtherSwitch != "" || in.Gates.AgentRemoved):
+			case activates(d) && in.Gates != nil && (in.Gates.OtherSwitch != "" || in.Gates.AgentRemoved || in.Gates.BootFull):
 				fail("acts although a gate is closed")
+			case d.Action == plan.Prune && (in.Gates == nil || !in.Gates.BootFull || in.Gates.Pruned || in.Gates.OtherSwitch != ""):
+				fail("makes room on /boot without need, or too often")
 			case (activates(d) || d.Action == plan.Reboot) && mode(in) == v1alpha1.ModeBuild:
 				fail("activates although it shall only build")
 			case d.Action == plan.Commit && mode(in) == v1alpha1.ModeTest:

@@ -26,7 +26,7 @@ func TestOnHosts(t *testing.T) {
 		scenarios []scenario
 	}{
 		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, checkRefuses, bootLoaderFails, cableCut, networkCut, powerCuts, powerCutsOnTheWayBack, rebootsItself}},
-		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, heldLock, hangingAgent, exit100}},
+		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, smallBoot, heldLock, hangingAgent, exit100}},
 		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, killedSwitch, byHand, drift, specialisation, modes, controlSocket, badChecks, collected, window, overrides}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -91,7 +91,7 @@ var cableCut = scenario{"the cable is pulled while it confirms", func(h *machine
 	h.ready("True", "UpToDate")
 }}
 
-var fullBoot = scenario{"/boot is full at the commit", func(h *machine) {
+var fullBoot = scenario{"the boot partition is full at the commit", func(h *machine) {
 	before := h.state()
 	release := h.publish(`base: { activation = base.activation + "; [ -e /etc/filled ] || { touch /etc/filled; head -c 4m /dev/zero > /boot/filler || true; }"; kernel = "6.12.31"; payload = "` + strings.Repeat("x", 20000) + `"; }`)
 	h.wait("the boot loader cannot be installed", 60*time.Second, func() bool { return strings.Contains(h.npcnix("describe", "host", h.name), "BootLoaderFailed") })
@@ -100,6 +100,27 @@ var fullBoot = scenario{"/boot is full at the commit", func(h *machine) {
 	h.sh("rm /boot/filler")
 	h.eventually(release, release, release) // a full disk is no quarantine
 	h.ready("True", "UpToDate")
+}}
+
+var smallBoot = scenario{"no room on the boot partition for one more generation", func(h *machine) {
+	kernel := func(name string) string {
+		return `base: { kernel = "6.14.` + name + `"; payload = "` + strings.Repeat(name, 100000) + `"; }`
+	}
+	h.good(kernel("1"))
+	h.good(kernel("2"))
+	h.sh("head -c $(($(stat -f -c '%a * %S' /boot) - 60000)) /dev/zero > /boot/filler")
+	before := h.state()
+	release := h.publish(kernel("3"))
+	h.ready("False", "DiskFull")
+	if got := h.state(); got != before {
+		h.t.Errorf("the host is in the state %s, was %s", got, before)
+	}
+	h.spec("    retention: {generations: 1}", checks) // which is all that an operator far away can do
+	h.eventually(release, release, release)
+	h.ready("True", "UpToDate")
+	h.sh("rm /boot/filler")
+	h.spec("", checks)
+	h.good("_: { }")
 }}
 
 var badChecks = scenario{"checks that hang and fork", func(h *machine) {

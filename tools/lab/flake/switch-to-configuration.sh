@@ -77,6 +77,9 @@ install_boot_loader() {
     number=${entry##*-}
     [ -e "/nix/var/nix/profiles/system-${number%.conf}-link" ] || rm -f "$entry"
   done
+  for copy in /boot/EFI/*; do
+    grep -qsF "/EFI/${copy##*/}" $loader/entries/*.conf || rm -f "$copy"
+  done
 }
 case $action in
   boot | switch) install_boot_loader || { say "Failed to install bootloader"; exit 1; } ;;
