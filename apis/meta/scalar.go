@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -41,6 +42,18 @@ func (t *Time) UnmarshalJSON(data []byte) error {
 	}
 	*t = Time{parsed.UTC()}
 	return nil
+}
+
+// Short writes a duration for people, without the zero units that Go appends: 2h.
+func Short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // Duration is written as Go's duration string, such as 2h0m0s.

@@ -199,6 +199,21 @@ const (
 	ReasonTested = "Tested"
 	// ReasonBuiltOnly: the policy's mode activates nothing.
 	ReasonBuiltOnly = "BuiltOnly"
+	// ReasonNoStatus: the host has never reported. Said by npcnix, as are the next four.
+	// Do: see that npcnix-reconciler runs there, and look at its store, name and credentials: journalctl -u npcnix-reconciler.
+	ReasonNoStatus = "NoStatus"
+	// ReasonStatusUnreadable: the host's status cannot be understood by this version of npcnix.
+	// Do: use an npcnix that is as new as the host's agent.
+	ReasonStatusUnreadable = "StatusUnreadable"
+	// ReasonSilent: the host has not reported for three heartbeats, which are 15 minutes.
+	// Do: look at the machine and its network, then at systemctl status npcnix-reconciler.
+	ReasonSilent = "Silent"
+	// ReasonUndeclared: the host was Ready, and is not declared any more.
+	// Do: npcnix apply its HostSpec, or npcnix delete host --purge if it is gone.
+	ReasonUndeclared = "Undeclared"
+	// ReasonOutdated: the host was Ready, and has not looked at the present HostSpec yet.
+	ReasonOutdated = "Outdated"
+
 	// ReasonInternalError: the agent itself failed.
 	// Do: read the agent's log; it tries again by itself.
 	ReasonInternalError = "InternalError"

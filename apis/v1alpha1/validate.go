@@ -112,14 +112,14 @@ func (s HostSpecSpec) confirmable(path *field.Path) field.ErrorList {
 	limit := value(s.RebuildPolicy).WithDefaults().Timeouts.Confirm.Duration
 	checks := s.HealthChecks.WithDefaults()
 	if least := checks.Settle.Duration; least >= limit {
-		return field.ErrorList{field.Invalid(path.Child("settle"), short(least), "must be shorter than rebuildPolicy.timeouts.confirm, "+short(limit))}
+		return field.ErrorList{field.Invalid(path.Child("settle"), meta.Short(least), "must be shorter than rebuildPolicy.timeouts.confirm, "+meta.Short(limit))}
 	}
 	var errs field.ErrorList
 	for i, c := range checks.Checks {
 		least := checks.Settle.Duration + time.Duration(*c.SuccessThreshold-1)*c.Interval.Duration
 		if least >= limit {
 			errs = append(errs, field.Invalid(path.Child("checks").Index(i).Child("successThreshold"), *c.SuccessThreshold,
-				"takes "+short(least)+" with settle and interval, and must be done in rebuildPolicy.timeouts.confirm, "+short(limit)))
+				"takes "+meta.Short(least)+" with settle and interval, and must be done in rebuildPolicy.timeouts.confirm, "+meta.Short(limit)))
 		}
 	}
 	return errs
@@ -170,19 +170,7 @@ func between(path *field.Path, d *meta.Duration, lo, hi time.Duration) field.Err
 	if d == nil || (d.Duration >= lo && d.Duration <= hi) {
 		return nil
 	}
-	return field.ErrorList{field.Invalid(path, d.String(), "must be from "+short(lo)+" to "+short(hi))}
-}
-
-// short writes a duration without the zero units that Go appends.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
+	return field.ErrorList{field.Invalid(path, d.String(), "must be from "+meta.Short(lo)+" to "+meta.Short(hi))}
 }
 
 func sorted(m map[string]string) []string {

@@ -44,7 +44,13 @@ func validateZone(path *field.Path, zone string) field.ErrorList {
 	return nil
 }
 
+// mostEntries bounds allow and deny each: hosts look through all of them.
+const mostEntries = 64
+
 func validateEntries(path *field.Path, entries []WindowEntry) field.ErrorList {
+	if len(entries) > mostEntries {
+		return field.ErrorList{field.TooMany(path, len(entries), mostEntries)}
+	}
 	var errs field.ErrorList
 	seen := map[string]bool{}
 	for i := range entries {

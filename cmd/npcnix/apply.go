@@ -159,7 +159,7 @@ func (c *cli) warn(m manifest) {
 	if err != nil {
 		return // it was told
 	}
-	for _, warning := range window.Warnings(spec.Spec) {
+	for _, warning := range window.Warnings(spec.Spec, c.now()) {
 		c.note("%s: %s", m, warning)
 	}
 	if spec.Spec.Origin == v1alpha1.OriginClosure {

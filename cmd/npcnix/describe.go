@@ -74,6 +74,7 @@ func (c *cli) describeHost(ctx context.Context, name string) error {
 		d.add("Seen", c.when(h.view.LastSeen.Time))
 	}
 	c.describeOverride(&d, h)
+	c.describeWindow(&d, h)
 	d.add("Remote", h.remote())
 	generation, revision := h.running()
 	if generation > 0 {
@@ -92,7 +93,13 @@ func (c *cli) describeHost(ctx context.Context, name string) error {
 // describeOverride tells what operators ask of a host now, and what the host
 // took up.
 func (c *cli) describeOverride(d *description, h fleetHost) {
-	d.add("Suspended", h.suspendedBy(c.now()))
+	for _, s := range h.suspensions(c.now()) {
+		text := s.String()
+		if !s.seen {
+			text += ", which it has not seen yet"
+		}
+		d.add("Suspended", text)
+	}
 	handled := v1alpha1.Handled{}
 	if s := h.view.Status; s != nil && s.Handled != nil {
 		handled = *s.Handled
@@ -104,6 +111,10 @@ func (c *cli) describeOverride(d *description, h fleetHost) {
 			d.add("Opened", "its window, until "+until.UTC().Format(time.RFC3339))
 		}
 	}
+}
+
+// describeWindow tells what the host said of its window, if it has one.
+func (c *cli) describeWindow(d *description, h fleetHost) {
 	if s := h.view.Status; s != nil && s.Window != nil && h.view.Spec != nil && h.view.Spec.MaintenanceWindow != nil {
 		w := s.Window
 		text := fmt.Sprintf("%s (%s)", w.State, w.Reason)

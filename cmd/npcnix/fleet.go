@@ -29,9 +29,9 @@ type fleet struct{ hosts []fleetHost }
 
 // fleetHost is one host: its view, and what the view cannot say.
 type fleetHost struct {
-	view           v1alpha1.Host
-	specDigest     string
-	specUnreadable bool
+	view                               v1alpha1.Host
+	specDigest, overrideDigest         string
+	specUnreadable, overrideUnreadable bool
 }
 
 // readFleet reads the union of the declared and the reporting hosts, sorted by
@@ -64,7 +64,7 @@ func (c *cli) readFleet(ctx context.Context, s store.Store, names []string) (fle
 // check returns errNotFound if the store has nothing of one of the hosts.
 func (f fleet) check() error {
 	for _, h := range f.hosts {
-		if h.view.Spec == nil && h.view.LastSeen == nil && h.view.Override == nil && !h.specUnreadable {
+		if h.view.Spec == nil && h.view.LastSeen == nil && h.view.Override == nil && !h.specUnreadable && !h.overrideUnreadable {
 			return fmt.Errorf("host %s: %w in the store", h.view.Metadata.Name, errNotFound)
 		}
 	}
@@ -99,8 +99,7 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 	if err != nil {
 		return h, err
 	}
-	override, _, err := get[v1alpha1.HostOverride](ctx, c, s, store.OverrideKey(name), v1alpha1.KindHostOverride)
-	if err != nil && !errors.Is(err, errUnreadable) {
+	if err := h.readOverride(ctx, c, s); err != nil {
 		return h, err
 	}
 	status, statusRaw, err := get[v1alpha1.HostStatus](ctx, c, s, store.StatusKey(name), v1alpha1.KindHostStatus)
@@ -114,9 +113,6 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 	if statusRaw.Key != "" {
 		h.view.LastSeen = new(meta.NewTime(statusRaw.LastModified))
 	}
-	if override != nil {
-		h.view.Override = &override.Spec
-	}
 	if spec != nil { // what is declared beats what was reported
 		h.view.Metadata, h.view.Spec = spec.Metadata, &spec.Spec
 		h.view.Metadata.Name = name
@@ -125,6 +121,21 @@ func (c *cli) readHost(ctx context.Context, s store.Store, name string) (fleetHo
 		}
 	}
 	return h, nil
+}
+
+// readOverride adds what operators ask of the host.
+func (h *fleetHost) readOverride(ctx context.Context, c *cli, s store.Store) error {
+	override, raw, err := get[v1alpha1.HostOverride](ctx, c, s, store.OverrideKey(h.view.Metadata.Name), v1alpha1.KindHostOverride)
+	switch {
+	case errors.Is(err, errUnreadable):
+		h.overrideUnreadable = true
+		return nil
+	case err != nil || override == nil:
+		return err
+	}
+	h.view.Override = &override.Spec
+	h.overrideDigest, err = codec.SpecDigest(codec.Document{Raw: raw.Data})
+	return err
 }
 
 // errUnreadable is returned for a document that cannot be understood; the
@@ -151,20 +162,20 @@ func get[T any](ctx context.Context, c *cli, s store.Store, key, kind string) (*
 func (h fleetHost) ready(now time.Time) (status meta.ConditionStatus, reason, message string) {
 	switch {
 	case h.view.LastSeen == nil:
-		return meta.Unknown, "NoStatus", "The host has never reported."
+		return meta.Unknown, v1alpha1.ReasonNoStatus, "The host has never reported."
 	case h.view.Status == nil:
-		return meta.Unknown, "StatusUnreadable", "The host's status cannot be understood by this version of npcnix."
+		return meta.Unknown, v1alpha1.ReasonStatusUnreadable, "The host's status cannot be understood by this version of npcnix."
 	case now.Sub(h.view.LastSeen.Time) > silence:
-		return meta.Unknown, "Silent", "Unknown since " + h.view.LastSeen.UTC().Format(time.RFC3339) + "; the host has not reported for three heartbeats."
+		return meta.Unknown, v1alpha1.ReasonSilent, "Unknown since " + h.view.LastSeen.UTC().Format(time.RFC3339) + "; the host has not reported for three heartbeats."
 	}
 	c := meta.FindCondition(h.view.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case c == nil:
-		return meta.Unknown, "NoStatus", "The host's status has no condition Ready."
+		return meta.Unknown, v1alpha1.ReasonNoStatus, "The host's status has no condition Ready."
 	case c.Status == meta.True && h.view.Spec == nil && !h.specUnreadable:
-		return meta.Unknown, "Undeclared", "The host was Ready, and is not declared any more. npcnix delete host --purge removes it from this list."
+		return meta.Unknown, v1alpha1.ReasonUndeclared, "The host was Ready, and is not declared any more. npcnix delete host --purge removes it from this list."
 	case c.Status == meta.True && h.outdated():
-		return meta.Unknown, "Outdated", "The host was Ready, but has not looked at the present HostSpec yet."
+		return meta.Unknown, v1alpha1.ReasonOutdated, "The host was Ready, but has not looked at the present HostSpec yet."
 	}
 	return c.Status, c.Reason, c.Message
 }

@@ -125,7 +125,7 @@ func (c *cli) tableOfHosts(hosts []fleetHost, o getOptions) error {
 
 func (c *cli) hostRow(h fleetHost, wide bool) []string {
 	status, reason, message := h.ready(c.now())
-	if reason != v1alpha1.ReasonSuspended && h.suspendedBy(c.now()) != "" {
+	if reason != v1alpha1.ReasonSuspended && len(h.suspensions(c.now())) > 0 {
 		reason += "," + v1alpha1.ReasonSuspended // as kubectl shows SchedulingDisabled
 	}
 	generation, revision := h.running()

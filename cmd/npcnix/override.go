@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/npcnix/npcnix/apis/codec"
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/reconciler/window"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/document"
 )
@@ -17,15 +22,27 @@ import (
 // The verbs that write a HostOverride. What stands in it beside is kept, and
 // resume rewrites it: a host that once adopted one goes by it until it is gone.
 
+// chosen are the hosts that a verb is for.
+type chosen struct {
+	names    []string
+	selector string
+	all      bool
+}
+
+func (o *chosen) flags(f *pflag.FlagSet) {
+	f.StringVarP(&o.selector, "selector", "l", "", "the declared hosts whose labels match, such as role=web,env!=prod")
+	f.BoolVar(&o.all, "all", false, "all declared hosts")
+}
+
 func (c *cli) suspendCommand() *cobra.Command {
 	var length time.Duration
 	var reason string
+	var hosts chosen
 	cmd := &cobra.Command{
-		Use:   "suspend HOST… --reason WHY",
+		Use:   "suspend (HOST… | -l SELECTOR | --all) --reason WHY",
 		Short: "Start nothing new on hosts, until resume or for a while",
 		Long: "Suspend hosts through their HostOverride, which no sync from git undoes. What is under way\n" +
 			"is ended first; hosts go on observing and reporting. They see it at their next look.",
-		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if reason == "" {
 				return fmt.Errorf("%w: npcnix suspend: say why with --reason", errUsage)
@@ -33,66 +50,102 @@ func (c *cli) suspendCommand() *cobra.Command {
 			if length < 0 || (cmd.Flags().Changed("for") && length == 0) {
 				return fmt.Errorf("%w: --for %s: expected a duration such as 2h", errUsage, length)
 			}
-			return c.suspend(cmd.Context(), args, reason, length)
+			hosts.names = args
+			return c.suspend(cmd.Context(), hosts, reason, length)
 		},
 	}
+	hosts.flags(cmd.Flags())
 	cmd.Flags().DurationVar(&length, "for", 0, "end it by itself after this time, such as 2h (default: until resume)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks (required)")
 	return cmd
 }
 
 func (c *cli) resumeCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "resume HOST…",
-		Short: "Lift what suspend did",
-		Args:  cobra.MinimumNArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return c.resume(cmd.Context(), args) },
-	}
-}
-
-func (c *cli) reconcileCommand() *cobra.Command {
-	var retry bool
-	var openUntil string
+	var hosts chosen
 	cmd := &cobra.Command{
-		Use:   "reconcile HOST…",
-		Short: "Ask hosts to try again now, whatever they wait for but their window",
-		Long: "Hosts see it at their next look. With --retry they also forget quarantine, used-up attempts\n" +
-			"and a boot into another system. With --open-window-until their window counts as open until\n" +
-			"then, unless an entry of deny is active.",
-		Args: cobra.MinimumNArgs(1),
+		Use:   "resume (HOST… | -l SELECTOR | --all)",
+		Short: "Lift what suspend did",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var until *meta.Time
-			if openUntil != "" {
-				t, err := time.Parse(time.RFC3339, openUntil)
-				if err != nil || !t.After(c.now()) {
-					return fmt.Errorf("%w: --open-window-until %s: expected an instant to come, such as 2026-11-22T12:00:00Z", errUsage, openUntil)
-				}
-				until = new(meta.NewTime(t))
-			}
-			return c.reconcile(cmd.Context(), args, retry, until)
+			hosts.names = args
+			return c.resume(cmd.Context(), hosts)
 		},
 	}
-	cmd.Flags().BoolVar(&retry, "retry", false, "also try again what was given up")
-	cmd.Flags().StringVar(&openUntil, "open-window-until", "", "open the maintenance window until this instant, such as 2026-11-22T12:00:00Z")
+	hosts.flags(cmd.Flags())
 	return cmd
 }
 
-// openHosts opens the store, and reads the hosts to see that they are there: an
+// request is what reconcile asks of hosts.
+type request struct {
+	retry, closeWindow bool
+	openUntil          *meta.Time
+}
+
+func (c *cli) reconcileCommand() *cobra.Command {
+	var asked request
+	var hosts chosen
+	var openUntil string
+	cmd := &cobra.Command{
+		Use:   "reconcile (HOST… | -l SELECTOR | --all)",
+		Short: "Ask hosts to try again now, whatever they wait for but their window",
+		Long: "Hosts see it at their next look. With --retry they also forget quarantine, used-up attempts\n" +
+			"and a boot into another system. With --open-window-until their window counts as open until\n" +
+			"then, unless an entry of deny is active; --close-window takes that back.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cmd.Flags().Changed("open-window-until") {
+				t, err := time.Parse(time.RFC3339, openUntil)
+				if err != nil || !t.After(c.now()) {
+					return fmt.Errorf("%w: --open-window-until %q: expected an instant to come, such as 2026-11-22T12:00:00Z", errUsage, openUntil)
+				}
+				asked.openUntil = new(meta.NewTime(t))
+			}
+			hosts.names = args
+			return c.reconcile(cmd.Context(), hosts, asked)
+		},
+	}
+	f := cmd.Flags()
+	hosts.flags(f)
+	f.BoolVar(&asked.retry, "retry", false, "also try again what was given up")
+	f.StringVar(&openUntil, "open-window-until", "", "open the maintenance window until this instant, such as 2026-11-22T12:00:00Z")
+	f.BoolVar(&asked.closeWindow, "close-window", false, "end what --open-window-until did")
+	cmd.MarkFlagsMutuallyExclusive("open-window-until", "close-window")
+	return cmd
+}
+
+// choose opens the store and reads the hosts. That they are there is seen to: an
 // override of a name that was mistyped would do nothing, silently.
-func (c *cli) openHosts(ctx context.Context, names []string) (store.Store, fleet, error) { //nolint:ireturn // whichever store it is
+func (c *cli) choose(ctx context.Context, o chosen) (store.Store, fleet, error) { //nolint:ireturn // whichever store it is
+	ways := 0
+	for _, chosen := range []bool{len(o.names) > 0, o.selector != "", o.all} {
+		if chosen {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return nil, fleet{}, fmt.Errorf("%w: name hosts, or choose them with -l SELECTOR or --all", errUsage)
+	}
+	selector, err := getOptions{selector: o.selector}.check()
+	if err != nil {
+		return nil, fleet{}, err
+	}
 	s, err := c.open(ctx)
 	if err != nil {
 		return nil, fleet{}, err
 	}
-	f, err := c.readFleet(ctx, s, names)
-	if err != nil {
-		return nil, f, err
+	f, err := c.readFleet(ctx, s, o.names)
+	if err != nil || len(o.names) > 0 {
+		return s, f, errors.Join(err, f.check())
 	}
-	return s, f, f.check()
+	f.hosts = slices.DeleteFunc(f.hosts, func(h fleetHost) bool {
+		return h.view.Spec == nil || !selector.Matches(labels.Set(h.view.Metadata.Labels))
+	})
+	if len(f.hosts) == 0 {
+		c.note("no hosts")
+	}
+	return s, f, nil
 }
 
-func (c *cli) suspend(ctx context.Context, names []string, reason string, length time.Duration) error {
-	s, _, err := c.openHosts(ctx, names)
+func (c *cli) suspend(ctx context.Context, hosts chosen, reason string, length time.Duration) error {
+	s, f, err := c.choose(ctx, hosts)
 	if err != nil {
 		return err
 	}
@@ -101,7 +154,8 @@ func (c *cli) suspend(ctx context.Context, names []string, reason string, length
 		suspended.Until = new(meta.NewTime(c.now().Add(length)))
 		words += " until " + suspended.Until.UTC().Format(time.RFC3339)
 	}
-	for _, name := range names {
+	for _, h := range f.hosts {
+		name := h.view.Metadata.Name
 		err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) { o.Suspend = suspended })
 		if err != nil {
 			return err
@@ -109,53 +163,63 @@ func (c *cli) suspend(ctx context.Context, names []string, reason string, length
 		if err := c.print("host/%s %s", name, words); err != nil {
 			return err
 		}
+		h.view.Spec, h.view.Status = nil, nil
+		for _, before := range h.suspensions(c.now()) {
+			c.note("%s was suspended %s, which this replaces", name, before)
+		}
 	}
 	return nil
 }
 
-func (c *cli) resume(ctx context.Context, names []string) error {
-	s, f, err := c.openHosts(ctx, names)
+func (c *cli) resume(ctx context.Context, hosts chosen) error {
+	s, f, err := c.choose(ctx, hosts)
 	if err != nil {
 		return err
 	}
 	for _, h := range f.hosts {
 		name := h.view.Metadata.Name
-		words := "resumed"
-		if h.view.Override == nil || h.view.Override.Suspend == nil {
-			words = "was not suspended by its HostOverride"
-		} else if err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) { o.Suspend = nil }); err != nil {
-			return err
+		words := "was not suspended by its HostOverride"
+		if h.view.Override != nil || h.overrideUnreadable { // also one that no host adopts, which lifts nothing
+			err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
+				if o.Suspend != nil {
+					words = "resumed"
+				}
+				o.Suspend = nil
+			})
+			if err != nil {
+				return err
+			}
 		}
 		if err := c.print("host/%s %s", name, words); err != nil {
 			return err
 		}
 		h.view.Override = nil
-		if by := h.suspendedBy(c.now()); by != "" {
-			c.note("%s stays suspended %s", name, by)
+		for _, left := range h.suspensions(c.now()) {
+			c.note("%s stays suspended %s: %s", name, left, left.lift)
 		}
 	}
 	return nil
 }
 
-func (c *cli) reconcile(ctx context.Context, names []string, retry bool, openUntil *meta.Time) error {
-	s, f, err := c.openHosts(ctx, names)
+func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error {
+	s, f, err := c.choose(ctx, hosts)
 	if err != nil {
 		return err
 	}
 	for _, h := range f.hosts {
-		if by := h.suspendedBy(c.now()); by != "" {
-			return fmt.Errorf("%w: host %s is suspended %s, so nothing would happen; lift that first: npcnix resume, spec.suspend in its HostSpec, or npcnix-reconciler resume on the host", errRefused, h.view.Metadata.Name, by)
+		for _, by := range h.suspensions(c.now()) {
+			return fmt.Errorf("%w: host %s is suspended %s, so nothing would happen; lift that first: %s", errRefused, h.view.Metadata.Name, by, by.lift)
 		}
 	}
 	for _, h := range f.hosts {
 		name := h.view.Metadata.Name
 		err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
 			o.ReconcileRequestedAt = c.anew(o.ReconcileRequestedAt)
-			if retry {
+			if asked.retry {
 				o.RetryRequestedAt = c.anew(o.RetryRequestedAt)
 			}
-			if openUntil != nil {
-				o.OpenWindowUntil = openUntil
+			if asked.openUntil != nil || asked.closeWindow {
+				o.OpenWindowUntil = asked.openUntil
 			}
 		})
 		if err != nil {
@@ -164,8 +228,35 @@ func (c *cli) reconcile(ctx context.Context, names []string, retry bool, openUnt
 		if err := c.print("host/%s asked to reconcile", name); err != nil {
 			return err
 		}
+		for _, note := range h.vain(asked, c.now()) {
+			c.note("%s: %s", name, note)
+		}
 	}
 	return nil
+}
+
+// vain says what a request will not bring about.
+func (h fleetHost) vain(asked request, now time.Time) (notes []string) {
+	_, reason, _ := h.ready(now)
+	givenUp := []string{v1alpha1.ReasonQuarantined, v1alpha1.ReasonRetriesExhausted, v1alpha1.ReasonBootedOther}
+	if !asked.retry && slices.Contains(givenUp, reason) {
+		notes = append(notes, "it is "+reason+", which --retry alone lifts")
+	}
+	if asked.openUntil == nil || h.view.Spec == nil {
+		return notes
+	}
+	spec := h.view.Spec.WithDefaults(h.view.Metadata.Name)
+	calendar := window.New(h.view.Metadata.Name, spec.MaintenanceWindow).OpenedUntil(asked.openUntil.Time)
+	j := calendar.At(now)
+	switch {
+	case spec.MaintenanceWindow == nil:
+		notes = append(notes, "it has no maintenanceWindow, so nothing waits for one")
+	case j.State == window.Closed:
+		notes = append(notes, "its window stays closed: "+whyWindow(j))
+	default:
+		notes = append(notes, late(spec, j, now)...)
+	}
+	return notes
 }
 
 // anew is now, or a second later than what was asked before: another value is
@@ -176,29 +267,6 @@ func (c *cli) anew(before *meta.Time) *meta.Time {
 		now = meta.NewTime(before.Add(time.Second))
 	}
 	return &now
-}
-
-// suspendedBy says what suspends a host at now, as far as its documents tell,
-// and its status of a person on the host; empty if nothing does.
-func (h fleetHost) suspendedBy(now time.Time) string {
-	active := func(s *v1alpha1.Suspend) bool { return s != nil && (s.Until == nil || now.Before(s.Until.Time)) }
-	switch {
-	case h.view.Spec != nil && active(h.view.Spec.Suspend):
-		return because("by its HostSpec", h.view.Spec.Suspend.Reason)
-	case h.view.Override != nil && active(h.view.Override.Suspend):
-		return because("by its HostOverride", h.view.Override.Suspend.Reason)
-	}
-	if s := h.view.Status; s != nil && s.LocalSuspension != nil && active(s.LocalSuspension) {
-		return because("on the host", s.LocalSuspension.Reason)
-	}
-	return ""
-}
-
-func because(by, reason string) string {
-	if reason == "" {
-		return by
-	}
-	return by + " (" + reason + ")"
 }
 
 // changeOverride changes a host's HostOverride, and makes it where there is

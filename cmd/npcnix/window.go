@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,7 +87,7 @@ func (c *cli) window(ctx context.Context, args []string, o windowOptions) error 
 	if err != nil {
 		return err
 	}
-	for _, warning := range window.Warnings(spec) {
+	for _, warning := range window.Warnings(spec, at) {
 		c.note("%s", warning)
 	}
 	spec = spec.WithDefaults(name)
@@ -94,11 +95,18 @@ func (c *cli) window(ctx context.Context, args []string, o windowOptions) error 
 	if until := override.OpenWindowUntil; until != nil {
 		calendar = calendar.OpenedUntil(until.Time)
 	}
-	openings := calendar.Openings(at, o.next, window.Limits(spec)[v1alpha1.GateActivate])
+	limit := window.Limits(spec)[v1alpha1.GateActivate]
+	openings := calendar.Openings(at, o.next, limit)
 	if o.output == "json" {
 		return c.printObject("json", viewOfWindow(calendar.At(at), openings))
 	}
-	return c.explainWindow(name, calendar, at, openings)
+	if err := c.print("%s", windowSentence(name, spec, calendar, at)); err != nil {
+		return err
+	}
+	if err := c.printOpenings(openings, calendar.Zone(), at, limit); err != nil {
+		return err
+	}
+	return c.print("\n%s", week(calendar, at))
 }
 
 // windowOf reads the HostSpec and the HostOverride of a host, or the HostSpec
@@ -114,6 +122,9 @@ func (c *cli) windowOf(ctx context.Context, args []string, file string) (name st
 	}
 	name = args[0]
 	declared, _, err := document.Get[v1alpha1.HostSpec](ctx, s, store.HostSpecKey(name), v1alpha1.KindHostSpec)
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("HostSpec of host %s: %w in the store", name, errNotFound)
+	}
 	if err != nil {
 		return "", spec, override, err
 	}
@@ -173,33 +184,31 @@ func known(t time.Time) *meta.Time {
 	return new(meta.NewTime(t))
 }
 
-// explainWindow prints a sentence, the openings, and the week.
-func (c *cli) explainWindow(name string, calendar *window.Calendar, at time.Time, openings []window.Opening) error {
-	j := calendar.At(at)
-	if err := c.print("%s", windowSentence(name, calendar.Zone(), at, j)); err != nil {
+// printOpenings prints a table of them; at is when they are looked at.
+func (c *cli) printOpenings(openings []window.Opening, zone *time.Location, at time.Time, limit time.Duration) error {
+	if len(openings) == 0 {
+		return nil
+	}
+	if err := c.print(""); err != nil {
 		return err
 	}
-	if len(openings) > 0 {
-		if err := c.print(""); err != nil {
-			return err
-		}
-		t := table{w: c.out, terminal: c.terminal}
-		for _, o := range openings {
-			t.add(o.Name, localTime(o.OpensAt, calendar.Zone(), "since ever"), localTime(o.StartsAt, calendar.Zone(), starts(o)), localTime(o.ClosesAt, calendar.Zone(), "never"))
-		}
-		if err := t.print("NAME", "OPENS", "STARTS", "CLOSES"); err != nil {
-			return err
-		}
+	t := table{w: c.out, terminal: c.terminal}
+	for _, o := range openings {
+		t.add(cmp.Or(o.Name, "-"), localTime(o.OpensAt, zone, "before"), starts(o, zone, at, limit), localTime(o.ClosesAt, zone, "not within 370 days"))
 	}
-	return c.print("\n%s", week(calendar, at))
+	return t.print("NAME", "OPENS", "STARTS", "CLOSES")
 }
 
-// starts says when what is gated starts in an opening that says no time for it.
-func starts(o window.Opening) string {
-	if o.OpensAt.IsZero() {
-		return "any time"
+// starts says when an activation starts in an opening, or why it does not.
+func starts(o window.Opening, zone *time.Location, at time.Time, limit time.Duration) string {
+	switch {
+	case o.StartsAt.IsZero() && !o.OpensAt.IsZero():
+		return "never: too short"
+	case !o.ClosesAt.IsZero() && at.Add(limit).After(o.ClosesAt):
+		return "no more: too late"
+	default:
+		return localTime(o.StartsAt, zone, "now")
 	}
-	return "never: too short"
 }
 
 func localTime(t time.Time, zone *time.Location, none string) string {
@@ -209,12 +218,11 @@ func localTime(t time.Time, zone *time.Location, none string) string {
 	return t.In(zone).Format("Mon 2006-01-02 15:04:05")
 }
 
-func windowSentence(name string, zone *time.Location, at time.Time, j window.Judgement) string {
-	why := map[string]string{
-		window.ReasonAlwaysOpen: "there is no allow list", window.ReasonAllowed: j.Name + " allows it", window.ReasonOutsideAllow: "no entry of allow is active",
-		window.ReasonDenied: j.Name + " denies it", window.ReasonOpenedByOverride: "its override opens it", window.ReasonZoneUnknown: "this machine does not know the zone " + j.Name,
-	}[j.Reason]
-	s := fmt.Sprintf("%s is %s at %s (%s)", name, strings.ToLower(string(j.State)), localTime(at, zone, ""), why)
+// windowSentence says whether the window is open at an instant, why, until when,
+// and what it is too late for.
+func windowSentence(name string, spec v1alpha1.HostSpecSpec, calendar *window.Calendar, at time.Time) string {
+	j, zone := calendar.At(at), calendar.Zone()
+	s := fmt.Sprintf("%s is %s at %s (%s)", name, strings.ToLower(string(j.State)), localTime(at, zone, ""), whyWindow(j))
 	switch {
 	case !j.ClosesAt.IsZero():
 		s += fmt.Sprintf("; it closes %s, in %s", localTime(j.ClosesAt, zone, ""), age(j.ClosesAt.Sub(at)))
@@ -223,7 +231,31 @@ func windowSentence(name string, zone *time.Location, at time.Time, j window.Jud
 	default:
 		s += "; that does not change within 370 days"
 	}
+	if notes := late(spec, j, at); len(notes) > 0 {
+		s += "; " + strings.Join(notes, ", and ")
+	}
 	return s + ". Times are of " + zone.String() + "."
+}
+
+// late says what is not started any more before an open window closes.
+func late(spec v1alpha1.HostSpecSpec, j window.Judgement, at time.Time) (notes []string) {
+	if j.State == window.Closed || j.ClosesAt.IsZero() {
+		return nil
+	}
+	for _, need := range window.Needs(spec) {
+		if at.Add(need.Time).After(j.ClosesAt) {
+			notes = append(notes, fmt.Sprintf("it is too late to start %s, which needs %s", need.Gate, meta.Short(need.Time)))
+		}
+	}
+	return notes
+}
+
+// whyWindow says why a window is what it is.
+func whyWindow(j window.Judgement) string {
+	return map[string]string{
+		window.ReasonAlwaysOpen: "there is no allow list", window.ReasonAllowed: j.Name + " allows it", window.ReasonOutsideAllow: "no entry of allow is active",
+		window.ReasonDenied: j.Name + " denies it", window.ReasonOpenedByOverride: "its override opens it", window.ReasonZoneUnknown: "this machine does not know the zone " + j.Name,
+	}[j.Reason]
 }
 
 // weekDays is how many days the view of a week has.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/window"
@@ -176,6 +177,6 @@ func (r *Reconciler) warnOfCorrection(ctx context.Context, in plan.Input) {
 		return
 	}
 	message := fmt.Sprintf("npcnix: this host differs from its declared state and is corrected in %s. To stop that: npcnix-reconciler suspend --for 2h --reason WHY",
-		policy.Grace.Duration)
+		meta.Short(policy.Grace.Duration))
 	r.tell(ctx, message)
 }

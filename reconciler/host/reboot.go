@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/transaction"
@@ -67,7 +68,7 @@ func (r *Reconciler) announceReboot(ctx context.Context) error {
 		return err
 	}
 	r.tell(ctx, fmt.Sprintf("npcnix: this host reboots in %s, as its HostSpec says. To stop that: npcnix-reconciler suspend --for 2h --reason WHY",
-		r.policy().Reboot.Delay.Duration))
+		meta.Short(r.policy().Reboot.Delay.Duration)))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/window"
@@ -48,28 +49,16 @@ func (in Input) waitingForWindow(next window.Opening, act Action, limit time.Dur
 	case j.State == window.Open && !next.OpensAt.IsZero() && !next.OpensAt.After(in.Now):
 		why = "this host's part of the window has not begun"
 	case j.State == window.Open:
-		why = fmt.Sprintf("the window closes at %s, and %s are needed", in.local(j.ClosesAt), short(limit))
+		why = fmt.Sprintf("the window closes at %s, and %s are needed", in.local(j.ClosesAt), meta.Short(limit))
 	}
 	if next.StartsAt.IsZero() {
-		return fmt.Sprintf("%s: %s, and none within 370 days is long enough (%s are needed).", what, why, short(limit))
+		return fmt.Sprintf("%s: %s, and none within 370 days is long enough (%s are needed).", what, why, meta.Short(limit))
 	}
 	name := ""
 	if next.Name != "" {
 		name = " " + next.Name
 	}
 	return fmt.Sprintf("%s, and waits for window%s at %s: %s.", what, name, in.local(next.StartsAt), why)
-}
-
-// short writes a duration without the zero units that Go appends.
-func short(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 func (in Input) skewed() string {
@@ -124,7 +113,7 @@ func (in Input) sessions(until time.Time) string {
 }
 
 func (in Input) announcing() string {
-	return fmt.Sprintf("Announcing a reboot in %s: %s.", short(in.Spec.RebuildPolicy.Reboot.Delay.Duration), in.Why())
+	return fmt.Sprintf("Announcing a reboot in %s: %s.", meta.Short(in.Spec.RebuildPolicy.Reboot.Delay.Duration), in.Why())
 }
 
 func (in Input) rebooting(until time.Time) string {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 )
 
@@ -17,24 +18,52 @@ func Limits(s v1alpha1.HostSpecSpec) map[v1alpha1.Gate]time.Duration {
 	}
 }
 
-// Warnings says which entries of a spec's allow list are too short for what
-// waits for them: it is never started in those.
-func Warnings(s v1alpha1.HostSpecSpec) (warnings []string) {
-	s = s.WithDefaults("")
-	w := s.MaintenanceWindow
-	if w == nil {
+// Need is how much of the window a step needs left to start.
+type Need struct {
+	Gate v1alpha1.Gate
+	Time time.Duration
+}
+
+// Needs are the steps of a spec with defaults that wait for its window. A reboot
+// is announced in the window, too, so that its delay counts.
+func Needs(s v1alpha1.HostSpecSpec) (needs []Need) {
+	if s.MaintenanceWindow == nil {
 		return nil
 	}
 	limits := Limits(s)
-	limits[v1alpha1.GateReboot] += s.RebuildPolicy.Reboot.Delay.Duration // it is announced in the window, too
-	for i, e := range w.Allow {
-		for _, gate := range w.Gates {
-			if gate == v1alpha1.GateReboot && s.RebuildPolicy.Reboot.When == v1alpha1.RebootNever {
+	for _, gate := range s.MaintenanceWindow.Gates {
+		need := Need{gate, limits[gate]}
+		if gate == v1alpha1.GateReboot {
+			if s.RebuildPolicy.Reboot.When == v1alpha1.RebootNever {
 				continue
 			}
-			if e.Duration != nil && e.Duration.Duration < limits[gate]+Slack {
+			need.Time += s.RebuildPolicy.Reboot.Delay.Duration
+		}
+		needs = append(needs, need)
+	}
+	return needs
+}
+
+// Warnings says what is valid in a spec's window and suspension and will not do,
+// from now on, what was meant: entries of allow that are too short for what
+// waits for them, a window that does not open, a suspension that is over.
+func Warnings(s v1alpha1.HostSpecSpec, now time.Time) (warnings []string) {
+	if suspend := s.Suspend; suspend != nil && suspend.Until != nil && !suspend.Until.After(now) {
+		warnings = append(warnings, fmt.Sprintf("spec.suspend.until is past (%s): it suspends nothing", suspend.Until.UTC().Format(time.RFC3339)))
+	}
+	s = s.WithDefaults("")
+	w := s.MaintenanceWindow
+	if w == nil {
+		return warnings
+	}
+	if j := New("", w).At(now); j.State == Closed && j.NextOpensAt.IsZero() && j.Reason != ReasonZoneUnknown {
+		warnings = append(warnings, "spec.maintenanceWindow does not open within 370 days: what waits for it is never started")
+	}
+	for i, e := range w.Allow {
+		for _, need := range Needs(s) {
+			if e.Duration != nil && e.Duration.Duration < need.Time+Slack {
 				warnings = append(warnings, fmt.Sprintf("spec.maintenanceWindow.allow[%d] (%s) is %s long, and %s may take %s by rebuildPolicy: this entry alone leaves no time to start it",
-					i, e.Name, e.Duration.Duration, gate, limits[gate]))
+					i, e.Name, meta.Short(e.Duration.Duration), need.Gate, meta.Short(need.Time)))
 			}
 		}
 	}

@@ -32,15 +32,15 @@ const (
 	ReasonAlwaysOpen = "AlwaysOpen"
 	// ReasonAllowed: an entry of allow is active, and none of deny.
 	ReasonAllowed = "Allowed"
-	// ReasonOutsideAllow: no entry of allow is active.
+	// ReasonOutsideAllow: no entry of allow is active. Do: nothing, or npcnix reconcile HOST --open-window-until T.
 	ReasonOutsideAllow = "OutsideAllow"
-	// ReasonDenied: an entry of deny is active.
+	// ReasonDenied: an entry of deny is active. Do: nothing, or change the HostSpec; no override opens it.
 	ReasonDenied = "Denied"
-	// ReasonOpenedByOverride: the override opens it for once.
+	// ReasonOpenedByOverride: the override opens it for once. Do: nothing, or npcnix reconcile HOST --close-window.
 	ReasonOpenedByOverride = "OpenedByOverride"
-	// ReasonClockSkewed: the host's clock is too far from the store's to judge.
+	// ReasonClockSkewed: the host's clock is too far from the store's to judge. Do: set the clock of the host.
 	ReasonClockSkewed = "ClockSkewed"
-	// ReasonZoneUnknown: this machine does not know the time zone.
+	// ReasonZoneUnknown: this machine does not know the time zone. Do: mend maintenanceWindow.timeZone, or bring a newer agent to the host.
 	ReasonZoneUnknown = "ZoneUnknown"
 )
 

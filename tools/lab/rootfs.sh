@@ -18,7 +18,7 @@ extra=${3:-}
 
 [ ! -e "$dest" ] || { echo "rootfs: $dest exists already" >&2; exit 1; }
 
-pkgs=systemd,systemd-sysv,dbus,nix-bin,git,iproute2,procps,bsdutils
+pkgs=systemd,systemd-sysv,libpam-systemd,dbus,nix-bin,git,iproute2,procps,bsdutils
 [ -z "$extra" ] || pkgs=$pkgs,$extra
 
 trap 'rm -rf --one-file-system "$dest"' EXIT

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"time"
+
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+)
+
+// suspension is one of the things that suspend a host, as far as its documents
+// tell, and its status of a person on the host.
+type suspension struct {
+	v1alpha1.Suspend
+
+	by   string // such as "by its HostSpec"
+	seen bool   // the host knows of it
+	lift string // what lifts it
+}
+
+// String says by what, why and until when: "by its HostSpec (INC-42)".
+func (s suspension) String() string {
+	text := s.by
+	if s.Reason != "" {
+		text += " (" + s.Reason + ")"
+	}
+	if s.Until != nil {
+		text += " until " + s.Until.UTC().Format(time.RFC3339)
+	}
+	return text
+}
+
+// suspensions are what suspends a host at now.
+func (h fleetHost) suspensions(now time.Time) (list []suspension) {
+	add := func(suspend *v1alpha1.Suspend, s suspension) {
+		if suspend != nil && (suspend.Until == nil || now.Before(suspend.Until.Time)) {
+			s.Suspend = *suspend
+			list = append(list, s)
+		}
+	}
+	status := h.view.Status
+	if h.view.Spec != nil {
+		add(h.view.Spec.Suspend, suspension{by: "by its HostSpec", seen: status != nil && !h.outdated(), lift: "take spec.suspend out of it"})
+	}
+	if h.view.Override != nil {
+		seen := status != nil && status.Observed.Override != nil && status.Observed.Override.Digest == h.overrideDigest
+		add(h.view.Override.Suspend, suspension{by: "by its HostOverride", seen: seen, lift: "npcnix resume " + h.view.Metadata.Name})
+	}
+	if status != nil {
+		add(status.LocalSuspension, suspension{by: "on the host", seen: true, lift: "npcnix-reconciler resume, on the host"})
+	}
+	return list
+}
