@@ -74,7 +74,9 @@ func TestIdleAgentMakesThreeRequestsAndNothingElse(t *testing.T) {
 	s := newSite(t, stores(t)["S3"](t))
 	var r recorder
 	s.npcnix(0, "push", "flake", "--remote", "prod")
-	s.apply(spec("web-1") + "  pollInterval: {min: 1h, max: 2h}\n")
+	s.apply(spec("web-1") + `  pollInterval: {min: 1h, max: 2h}
+  maintenanceWindow: {timeZone: Europe/Berlin, splay: 1h, allow: [{name: days, start: "00:00", duration: 24h}, {name: nights, start: "22:00", duration: 6h}]}
+`)
 	s.agent(0, "web-1")
 	proxied := strings.Replace(s.store, server.Endpoint, r.start(t), 1)
 	cmd := s.command(t.Context(), "npcnix-reconciler", "--host", "web-1", "--root", s.path("web-1"), "--store", proxied)

@@ -8,6 +8,7 @@ const maxIdleAllocations = 250
 
 func TestIdleLookAllocatesLittle(t *testing.T) { //nolint:paralleltest // AllocsPerRun counts for the whole process
 	w := converged(t)
+	w.spec(mondays)
 	n := testing.AllocsPerRun(100, func() { w.pass() })
 	t.Logf("%.0f allocations a look", n)
 	if n > maxIdleAllocations {

@@ -111,7 +111,8 @@ func (r *Reconciler) unstage(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		j.Attempt.Message = o.Message
+		r.endAttempt(phaseIdle, v1alpha1.OutcomeSuperseded, o.Problem.Reason, o.Message)
+		r.opts.Log.Info("Took back a staged system", "host", r.opts.Host, "transaction", t.Plan.ID, "target", t.Plan.Target, "message", o.Message)
 		r.tidy(ctx, t.Plan.ID)
 	}
 	j.Staged, j.RebootNeeded, j.Phase = "", false, phaseIdle
