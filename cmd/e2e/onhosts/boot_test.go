@@ -37,9 +37,19 @@ var exit100 = scenario{"a system that only a reboot brings into force", func(h *
 // A host that its policy reboots, with a kernel that works, and with one that
 // does not.
 var rebootsItself = scenario{"the policy reboots the host", func(h *machine) {
-	h.spec("    reboot: {when: IfRequired, delay: 1s}\n", checks)
+	h.spec("    reboot: {when: IfRequired, delay: 1s, sessions: {postpone: 10m}}\n", checks)
 	boots := h.boots()
+	// Somebody is logged in, as logind has it.
+	h.sh(`printf 'account required pam_permit.so\nsession required pam_systemd.so class=user\n' > /etc/pam.d/lab
+systemd-run --quiet --unit=lab-login -p User=nobody -p PAMName=lab sleep infinity`)
 	release := h.publish(`_: { kernel = "6.12.99"; }`)
+	h.wait("the reboot waits for who is logged in", 60*time.Second, func() bool {
+		return strings.Contains(h.npcnix("describe", "host", h.name), "The reboot waits for who is logged in (nobody), until")
+	})
+	if h.boots() != boots {
+		h.t.Errorf("it rebooted %s times", h.boots())
+	}
+	h.sh("systemctl stop lab-login")
 	h.wait("the host reboots into it", 180*time.Second, func() bool { return h.boots() > boots && h.state() == release+" "+release+" "+release })
 	h.ready("True", "UpToDate")
 	if out := h.sh("readlink -f /run/booted-system; readlink -f /run/current-system"); strings.Fields(out)[0] != strings.Fields(out)[1] {
