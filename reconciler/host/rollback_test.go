@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,28 +19,6 @@ import (
 	"github.com/npcnix/npcnix/store/document"
 	"github.com/npcnix/npcnix/store/fault"
 )
-
-// policy applies the spec with a rebuildPolicy whose limits suit a test.
-func (w *world) policy(fields string) {
-	w.t.Helper()
-	if fields != "" {
-		fields = ", " + fields
-	}
-	w.put("hosts/web.yaml", hostSpec+"  rebuildPolicy: {timeouts: {activate: 1s, confirm: 1s}"+fields+"}\n")
-}
-
-// wantState wants what runs, is the profile's and boots next.
-func (w *world) wantState(running, profile, boot string) {
-	w.t.Helper()
-	if m := w.machine.State(); m.Running != running || m.Profile != profile || m.BootDefault != boot {
-		w.t.Errorf("machine is %+v, want %s %s %s", m, running, profile, boot)
-	}
-}
-
-func (w *world) lastAttempt() *v1alpha1.Attempt {
-	w.t.Helper()
-	return w.status().Status.LastAttempt
-}
 
 func TestUnitThatFailsIsRolledBackAndQuarantined(t *testing.T) {
 	t.Parallel()
@@ -207,161 +184,6 @@ func TestAgentRemoval(t *testing.T) {
 	}
 }
 
-func TestOtherModes(t *testing.T) {
-	t.Parallel()
-	w := converged(t)
-	old := w.machine.State().Running
-	w.policy("mode: Build")
-	w.publish("web 2")
-	w.pass()
-	w.want("Ready", meta.True, "BuiltOnly", "Generation 2 of prod (abababababab) is built; with mode Build nothing is activated. Runs "+old)
-	w.want("Built", meta.True, "BuildSucceeded", "")
-	w.wantState(old, old, old)
-
-	w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
-		return nixos.Result{Exited: true, Output: "would stop the following units: a.service\nwould activate the configuration...\nnoise"}, a.Action != nixos.ActionDry
-	}
-	w.policy("mode: DryActivate")
-	w.publish("web 3")
-	w.pass()
-	w.want("Ready", meta.True, "BuiltOnly", "with mode DryActivate nothing is activated")
-	if a := w.lastAttempt(); len(a.Changes) != 2 || a.Changes[0] != "would stop the following units: a.service" || a.Outcome != v1alpha1.OutcomeBuilt {
-		t.Errorf("attempt %+v", a)
-	}
-	w.wantState(old, old, old)
-
-	w.machine.OnStart = nil
-	w.policy("mode: Test")
-	w.pass()
-	tested := w.machine.State().Running
-	w.wantState(tested, old, old)
-	w.want("Ready", meta.True, "Tested", "generation 3")
-	if a := w.lastAttempt(); a.Outcome != v1alpha1.OutcomeTested {
-		t.Errorf("attempt %+v", a)
-	}
-	w.machine.PowerCut()
-	w.restart()
-	w.pass() // after a reboot it is tried again
-	w.wantState(tested, old, old)
-
-	w.policy("mode: Switch")
-	w.pass()
-	w.wantState(tested, tested, tested)
-	if before := len(w.machine.Calls()); before != 0 && strings.Count(strings.Join(w.machine.Calls(), " "), "test "+tested) != 2 {
-		t.Errorf("a tested system is activated once more: %v", w.machine.Calls())
-	}
-}
-
-// The boot path: staged, booted, confirmed; or booted and taken back; or
-// another system booted.
-func TestBootPath(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		flake  string
-		before func(w *world)
-		reason string
-		back   bool
-	}{
-		"confirmed":      {"web 2", func(*world) {}, "UpToDate", false},
-		"sick":           {"web 2 fails:x.service", func(*world) {}, "Quarantined", true},
-		"another booted": {"web 2", func(w *world) { w.machine.Change(func(m *nixos.Machine) { m.BootDefault = "/nix/store/other" }) }, "Quarantined", true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := converged(t)
-			old := w.machine.State().Running
-			w.policy("mode: Boot")
-			w.publish(c.flake)
-			w.pass()
-			w.want("Ready", meta.False, "RebootPending", "Generation 2 of prod (abababababab) is the boot default and comes into force with a reboot. rebuildPolicy.reboot.when is Never")
-			w.want("Staged", meta.True, "Running", "")
-			if m := w.machine.State(); m.Running != old || m.BootDefault == old || m.Profile == old {
-				t.Errorf("machine %+v", m)
-			}
-			c.before(w)
-			w.machine.PowerCut()
-			for range 3 { // the boot guard may reboot the host
-				w.restart()
-				w.pass()
-			}
-			w.want("Ready", map[bool]meta.ConditionStatus{true: meta.False, false: meta.True}[c.back], c.reason, "")
-			if m := w.machine.State(); c.back && (m.Profile != old || m.BootDefault != old) {
-				t.Errorf("machine %+v, want %s", m, old)
-			}
-			if a := w.lastAttempt(); !c.back && a.Outcome != v1alpha1.OutcomeCommitted {
-				t.Errorf("attempt %+v", a)
-			}
-		})
-	}
-}
-
-func TestInhibitorsAreNotEvenTried(t *testing.T) {
-	t.Parallel()
-	w := converged(t)
-	w.publish("web inhibits:1")
-	w.pass()
-	w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
-		if a.Action == nixos.ActionTest {
-			t.Error("it was activated")
-		}
-		return nixos.Result{Exited: true}, true
-	}
-	w.publish("web inhibits:2")
-	w.pass()
-	w.want("Ready", meta.False, "RebootPending", "")
-	if a := w.lastAttempt(); len(a.Changes) != 1 || a.Changes[0] != "critical components differ: component" {
-		t.Errorf("attempt %+v", a)
-	}
-}
-
-func TestBootedOther(t *testing.T) {
-	t.Parallel()
-	w := converged(t)
-	w.publish("web 2")
-	w.pass()
-	w.machine.Change(func(m *nixos.Machine) { m.BootDefault = "/nix/store/older" }) // chosen in the boot menu
-	w.machine.PowerCut()
-	w.machine.Change(func(m *nixos.Machine) { m.BootDefault = m.Profile })
-	calls := len(w.machine.Calls())
-	w.restart()
-	w.pass()
-	w.now = w.now.Add(24 * time.Hour)
-	w.pass()
-	w.want("Ready", meta.False, "BootedOther", "The host booted /nix/store/older instead of ")
-	if n := len(w.machine.Calls()); n != calls {
-		t.Errorf("it was corrected: %v", w.machine.Calls()[calls:])
-	}
-	w.r.Ask(true)
-	w.pass()
-	w.now = w.now.Add(15 * time.Minute)
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "")
-}
-
-func TestSpecialisationIsKept(t *testing.T) {
-	t.Parallel()
-	w := converged(t)
-	w.publish("web 2 special:quiet")
-	w.pass()
-	base := w.machine.State().Running
-	w.machine.Change(func(m *nixos.Machine) { m.Running = base + "-specialisation-quiet" })
-	w.publish("web 3 special:quiet")
-	w.pass()
-	m := w.machine.State()
-	if m.Running != m.Profile+"-specialisation-quiet" || m.Profile == base || m.BootDefault != m.Profile {
-		t.Errorf("machine %+v", m)
-	}
-	w.want("Ready", meta.True, "UpToDate", "")
-	w.publish("web 4")
-	w.pass()
-	if m := w.machine.State(); m.Running != m.Profile {
-		t.Errorf("machine %+v", m)
-	}
-	if a := w.lastAttempt(); len(a.Changes) != 1 || !strings.Contains(a.Changes[0], "specialisation quiet ran") {
-		t.Errorf("attempt %+v", a)
-	}
-}
-
 func TestLoggedInUsersAreToldOfACorrection(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
@@ -419,42 +241,6 @@ func TestUnhealthyHostIsNotReadyAndNotRolledBack(t *testing.T) {
 	w.want("Ready", meta.True, "UpToDate", "")
 }
 
-func TestLocalSuspension(t *testing.T) {
-	t.Parallel()
-	w := converged(t)
-	if _, err := w.r.Suspend("INC-7", 2*time.Hour); err != nil {
-		t.Fatal(err)
-	}
-	w.publish("web 2")
-	w.pass()
-	w.want("Ready", meta.False, "Suspended", "Suspended on the host (INC-7) until 2026-11-22T12:00:00Z; generation 2")
-	w.want("Suspended", meta.True, "Suspended", "INC-7")
-	w.restart() // it outlives the agent
-	w.pass()
-	w.want("Ready", meta.False, "Suspended", "INC-7")
-	w.now = w.now.Add(2 * time.Hour)
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "generation 2")
-	if _, err := w.r.Suspend("INC-8", 0); err != nil {
-		t.Fatal(err)
-	}
-	w.publish("web 3")
-	w.pass()
-	w.want("Ready", meta.False, "Suspended", "INC-8")
-	if was, err := w.r.Resume(); !was || err != nil {
-		t.Errorf("%v %v", was, err)
-	}
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "generation 3")
-	if err := os.WriteFile(filepath.Join(w.state, "suspension.json"), []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w.restart() // somebody wanted it: that is all that can be read
-	w.publish("web 4")
-	w.pass()
-	w.want("Ready", meta.False, "Suspended", "cannot be read")
-}
-
 func TestLogOfAnAttempt(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
@@ -487,46 +273,4 @@ func TestLogOfAnAttempt(t *testing.T) {
 			t.Errorf("log is %q, %v", text, err)
 		}
 	}
-}
-
-// A disk that is full where the agent keeps its state: nothing is begun that
-// could not be remembered, and it goes on when there is room.
-func TestFullDisk(t *testing.T) {
-	t.Parallel()
-	w := converged(t)
-	old := w.machine.State().Running
-	if err := syscall.Mount("tmpfs", w.state, "tmpfs", 0, "size=1m"); err != nil {
-		t.Fatalf("a small disk cannot be mounted, which this test needs root for: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(w.state, syscall.MNT_DETACH) })
-	filler := filepath.Join(w.state, "filler")
-	w.restart()
-	w.pass()
-	fill := func() {
-		f, err := os.Create(filler)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = f.Close() }()
-		for block := make([]byte, 4096); ; {
-			if _, err := f.Write(block); err != nil {
-				return
-			}
-		}
-	}
-	fill()
-	w.publish("web 2")
-	_, err := w.r.Reconcile(t.Context(), "web")
-	if m := w.machine.State(); m.Running != old || m.Profile != old {
-		t.Errorf("machine %+v, %v", m, err)
-	}
-	if c := meta.FindCondition(w.status().Status.Conditions, "Ready"); c.Status == meta.True && strings.Contains(c.Message, "generation 2") {
-		t.Errorf("Ready is %+v", c)
-	}
-	if err := os.Remove(filler); err != nil {
-		t.Fatal(err)
-	}
-	w.now = w.now.Add(time.Hour)
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "generation 2")
 }

@@ -218,3 +218,39 @@ func (w *world) delete(key string) {
 		w.t.Fatal(err)
 	}
 }
+
+// spec applies the HostSpec with more fields.
+func (w *world) spec(more string) {
+	w.t.Helper()
+	w.put("hosts/web.yaml", hostSpec+more)
+}
+
+// override puts a HostOverride of these fields.
+func (w *world) override(fields string) {
+	w.t.Helper()
+	w.put("overrides/web.yaml", "apiVersion: npcnix.dev/v1alpha1\nkind: HostOverride\nmetadata: {name: web}\nspec: "+fields+"\n")
+}
+
+func (w *world) runs() string { return w.machine.State().Running }
+
+// policy applies the spec with a rebuildPolicy whose limits suit a test.
+func (w *world) policy(fields string) {
+	w.t.Helper()
+	if fields != "" {
+		fields = ", " + fields
+	}
+	w.put("hosts/web.yaml", hostSpec+"  rebuildPolicy: {timeouts: {activate: 1s, confirm: 1s}"+fields+"}\n")
+}
+
+// wantState wants what runs, is the profile's and boots next.
+func (w *world) wantState(running, profile, boot string) {
+	w.t.Helper()
+	if m := w.machine.State(); m.Running != running || m.Profile != profile || m.BootDefault != boot {
+		w.t.Errorf("machine is %+v, want %s %s %s", m, running, profile, boot)
+	}
+}
+
+func (w *world) lastAttempt() *v1alpha1.Attempt {
+	w.t.Helper()
+	return w.status().Status.LastAttempt
+}

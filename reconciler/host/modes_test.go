@@ -1,0 +1,166 @@
+package host_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/nixos"
+)
+
+func TestOtherModes(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	old := w.machine.State().Running
+	w.policy("mode: Build")
+	w.publish("web 2")
+	w.pass()
+	w.want("Ready", meta.True, "BuiltOnly", "Generation 2 of prod (abababababab) is built; with mode Build nothing is activated. Runs "+old)
+	w.want("Built", meta.True, "BuildSucceeded", "")
+	w.wantState(old, old, old)
+
+	w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+		return nixos.Result{Exited: true, Output: "would stop the following units: a.service\nwould activate the configuration...\nnoise"}, a.Action != nixos.ActionDry
+	}
+	w.policy("mode: DryActivate")
+	w.publish("web 3")
+	w.pass()
+	w.want("Ready", meta.True, "BuiltOnly", "with mode DryActivate nothing is activated")
+	if a := w.lastAttempt(); len(a.Changes) != 2 || a.Changes[0] != "would stop the following units: a.service" || a.Outcome != v1alpha1.OutcomeBuilt {
+		t.Errorf("attempt %+v", a)
+	}
+	w.wantState(old, old, old)
+
+	w.machine.OnStart = nil
+	w.policy("mode: Test")
+	w.pass()
+	tested := w.machine.State().Running
+	w.wantState(tested, old, old)
+	w.want("Ready", meta.True, "Tested", "generation 3")
+	if a := w.lastAttempt(); a.Outcome != v1alpha1.OutcomeTested {
+		t.Errorf("attempt %+v", a)
+	}
+	w.machine.PowerCut()
+	w.restart()
+	w.pass() // after a reboot it is tried again
+	w.wantState(tested, old, old)
+
+	w.policy("mode: Switch")
+	w.pass()
+	w.wantState(tested, tested, tested)
+	if before := len(w.machine.Calls()); before != 0 && strings.Count(strings.Join(w.machine.Calls(), " "), "test "+tested) != 2 {
+		t.Errorf("a tested system is activated once more: %v", w.machine.Calls())
+	}
+}
+
+// The boot path: staged, booted, confirmed; or booted and taken back; or
+// another system booted.
+func TestBootPath(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		flake  string
+		before func(w *world)
+		reason string
+		back   bool
+	}{
+		"confirmed":      {"web 2", func(*world) {}, "UpToDate", false},
+		"sick":           {"web 2 fails:x.service", func(*world) {}, "Quarantined", true},
+		"another booted": {"web 2", func(w *world) { w.machine.Change(func(m *nixos.Machine) { m.BootDefault = "/nix/store/other" }) }, "Quarantined", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := converged(t)
+			old := w.machine.State().Running
+			w.policy("mode: Boot")
+			w.publish(c.flake)
+			w.pass()
+			w.want("Ready", meta.False, "RebootPending", "Generation 2 of prod (abababababab) is the boot default and comes into force with a reboot. rebuildPolicy.reboot.when is Never")
+			w.want("Staged", meta.True, "Running", "")
+			if m := w.machine.State(); m.Running != old || m.BootDefault == old || m.Profile == old {
+				t.Errorf("machine %+v", m)
+			}
+			c.before(w)
+			w.machine.PowerCut()
+			for range 3 { // the boot guard may reboot the host
+				w.restart()
+				w.pass()
+			}
+			w.want("Ready", map[bool]meta.ConditionStatus{true: meta.False, false: meta.True}[c.back], c.reason, "")
+			if m := w.machine.State(); c.back && (m.Profile != old || m.BootDefault != old) {
+				t.Errorf("machine %+v, want %s", m, old)
+			}
+			if a := w.lastAttempt(); !c.back && a.Outcome != v1alpha1.OutcomeCommitted {
+				t.Errorf("attempt %+v", a)
+			}
+		})
+	}
+}
+
+func TestInhibitorsAreNotEvenTried(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.publish("web inhibits:1")
+	w.pass()
+	w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+		if a.Action == nixos.ActionTest {
+			t.Error("it was activated")
+		}
+		return nixos.Result{Exited: true}, true
+	}
+	w.publish("web inhibits:2")
+	w.pass()
+	w.want("Ready", meta.False, "RebootPending", "")
+	if a := w.lastAttempt(); len(a.Changes) != 1 || a.Changes[0] != "critical components differ: component" {
+		t.Errorf("attempt %+v", a)
+	}
+}
+
+func TestBootedOther(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.publish("web 2")
+	w.pass()
+	w.machine.Change(func(m *nixos.Machine) { m.BootDefault = "/nix/store/older" }) // chosen in the boot menu
+	w.machine.PowerCut()
+	w.machine.Change(func(m *nixos.Machine) { m.BootDefault = m.Profile })
+	calls := len(w.machine.Calls())
+	w.restart()
+	w.pass()
+	w.now = w.now.Add(24 * time.Hour)
+	w.pass()
+	w.want("Ready", meta.False, "BootedOther", "The host booted /nix/store/older instead of ")
+	if n := len(w.machine.Calls()); n != calls {
+		t.Errorf("it was corrected: %v", w.machine.Calls()[calls:])
+	}
+	w.r.Ask(true)
+	w.pass()
+	w.now = w.now.Add(15 * time.Minute)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+func TestSpecialisationIsKept(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.publish("web 2 special:quiet")
+	w.pass()
+	base := w.machine.State().Running
+	w.machine.Change(func(m *nixos.Machine) { m.Running = base + "-specialisation-quiet" })
+	w.publish("web 3 special:quiet")
+	w.pass()
+	m := w.machine.State()
+	if m.Running != m.Profile+"-specialisation-quiet" || m.Profile == base || m.BootDefault != m.Profile {
+		t.Errorf("machine %+v", m)
+	}
+	w.want("Ready", meta.True, "UpToDate", "")
+	w.publish("web 4")
+	w.pass()
+	if m := w.machine.State(); m.Running != m.Profile {
+		t.Errorf("machine %+v", m)
+	}
+	if a := w.lastAttempt(); len(a.Changes) != 1 || !strings.Contains(a.Changes[0], "specialisation quiet ran") {
+		t.Errorf("attempt %+v", a)
+	}
+}
