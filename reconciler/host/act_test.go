@@ -17,7 +17,6 @@ import (
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store/fault"
-	"github.com/npcnix/npcnix/store/mem"
 )
 
 // A build may take hours: what is brought into force after it is what is
@@ -155,9 +154,7 @@ func TestGuardLeavesAPersonsSwitchAlone(t *testing.T) {
 	t.Parallel()
 	state := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, machine: &nixfake.Machine{}, state: state, now: time.Now()}
-		w.store = fault.New(mem.New(time.Now))
-		w.machine.OnGuard = w.guardOf(w.machine)
+		w := worldAt(t, time.Now(), state)
 		w.restart()
 		w.put("hosts/web.yaml", hostSpec)
 		w.publish("web 1")
@@ -251,9 +248,7 @@ func TestAgentThatIsKilledLateInConfirming(t *testing.T) {
 	t.Parallel()
 	state := filepath.Join(t.TempDir(), "state")
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, machine: &nixfake.Machine{}, state: state, now: time.Now()}
-		w.store = fault.New(mem.New(time.Now))
-		w.machine.OnGuard = w.guardOf(w.machine)
+		w := worldAt(t, time.Now(), state)
 		w.with = func(o *hostOptions) { o.Now = time.Now }
 		w.restart()
 		w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", `settle: 20s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`, 1)+

@@ -11,11 +11,9 @@ import (
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/nixos"
-	"github.com/npcnix/npcnix/nixos/nixfake"
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store/fault"
-	"github.com/npcnix/npcnix/store/mem"
 )
 
 // The guard of a boot takes back what no agent confirms, unless somebody took
@@ -37,9 +35,7 @@ func TestBootGuard(t *testing.T) {
 			t.Parallel()
 			state := filepath.Join(t.TempDir(), "state")
 			synctest.Test(t, func(t *testing.T) {
-				w := &world{t: t, machine: &nixfake.Machine{}, state: state, now: time.Now()}
-				w.store = fault.New(mem.New(time.Now))
-				w.machine.OnGuard = w.guardOf(w.machine)
+				w := worldAt(t, time.Now(), state)
 				w.restart()
 				w.put("hosts/web.yaml", hostSpec)
 				w.publish("web 1")

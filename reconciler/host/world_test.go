@@ -50,10 +50,18 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, now: time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), machine: &nixfake.Machine{}, state: filepath.Join(t.TempDir(), "state")}
+	w := worldAt(t, time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC), filepath.Join(t.TempDir(), "state"))
+	w.restart()
+	return w
+}
+
+// worldAt is a world without an agent yet, whose state was made outside of the
+// bubble that it may be in.
+func worldAt(t *testing.T, now time.Time, state string) *world {
+	t.Helper()
+	w := &world{t: t, now: now, machine: &nixfake.Machine{}, state: state}
 	w.store = fault.New(mem.New(func() time.Time { return w.now }))
 	w.machine.OnGuard = w.guardOf(w.machine)
-	w.restart()
 	return w
 }
 
