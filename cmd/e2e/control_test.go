@@ -77,6 +77,16 @@ func TestPeopleOnTheHostAskTheAgent(t *testing.T) {
 	s.ask(0, "retry")
 	s.eventually("the third system runs", func() bool { return strings.Contains(s.ask(0, "status").stdout, "Runs generation 3") })
 
+	// From afar, who asks can wait for what comes of it.
+	s.publish(`{ motd = "four"; }`)
+	if out := s.npcnix(0, "reconcile", "web-1", "--wait", "--timeout", "1m"); !strings.Contains(out.stdout, "host/web-1 Ready is True (UpToDate): Runs generation 4") {
+		t.Errorf("reconcile --wait says %s", out.stdout)
+	}
+	s.publish(`{ motd = "five"; activation = "false"; }`)
+	if out := s.npcnix(1, "reconcile", "web-1", "--wait", "--timeout", "1m"); !strings.Contains(out.stdout, "host/web-1 Ready is False (Quarantined): ") || !strings.Contains(out.stderr, "hosts are not Ready: 1 of 1") {
+		t.Errorf("reconcile --wait says %s%s", out.stdout, out.stderr)
+	}
+
 	socket := s.path("web-1/run/npcnix/control.sock")
 	for path, mode := range map[string]os.FileMode{socket: 0o600, filepath.Dir(socket): 0o700} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {

@@ -76,8 +76,9 @@ func (c *cli) resumeCommand() *cobra.Command {
 
 // request is what reconcile asks of hosts.
 type request struct {
-	retry, closeWindow bool
-	openUntil          *meta.Time
+	retry, closeWindow, wait bool
+	openUntil                *meta.Time
+	timeout                  time.Duration // of wait
 }
 
 func (c *cli) reconcileCommand() *cobra.Command {
@@ -106,6 +107,8 @@ func (c *cli) reconcileCommand() *cobra.Command {
 	hosts.flags(f)
 	f.BoolVar(&asked.retry, "retry", false, "also try again what was given up")
 	f.StringVar(&openUntil, "open-window-until", "", "open the maintenance window until this instant, such as 2026-11-22T12:00:00Z")
+	f.BoolVar(&asked.wait, "wait", false, "wait until the hosts have come to something, and fail unless all are Ready")
+	f.DurationVar(&asked.timeout, "timeout", 15*time.Minute, "how long --wait waits")
 	f.BoolVar(&asked.closeWindow, "close-window", false, "end what --open-window-until did")
 	cmd.MarkFlagsMutuallyExclusive("open-window-until", "close-window")
 	return cmd
@@ -211,10 +214,12 @@ func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error 
 			return fmt.Errorf("%w: host %s is suspended %s, so nothing would happen; lift that first: %s", errRefused, h.view.Metadata.Name, by, by.lift)
 		}
 	}
+	waits := map[string]*meta.Time{}
 	for _, h := range f.hosts {
 		name := h.view.Metadata.Name
 		err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
 			o.ReconcileRequestedAt = c.anew(o.ReconcileRequestedAt)
+			waits[name] = o.ReconcileRequestedAt
 			if asked.retry {
 				o.RetryRequestedAt = c.anew(o.RetryRequestedAt)
 			}
@@ -232,7 +237,10 @@ func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error 
 			c.note("%s: %s", name, note)
 		}
 	}
-	return nil
+	if !asked.wait {
+		return nil
+	}
+	return c.wait(ctx, s, waits, asked.timeout)
 }
 
 // vain says what a request will not bring about.

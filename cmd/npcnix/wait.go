@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/apis/v1alpha1"
+	"github.com/npcnix/npcnix/store"
+)
+
+// waitPause is the time between two looks at the statuses that are waited for.
+const waitPause = 2 * time.Second
+
+// wait looks at hosts until each of them has come to something after what it was
+// asked, and tells what. It fails if one is not Ready by then.
+func (c *cli) wait(ctx context.Context, s store.Store, asked map[string]*meta.Time, limit time.Duration) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ticker := time.NewTicker(waitPause)
+	defer ticker.Stop()
+	all, unready := len(asked), 0
+	var f fleet
+	for len(asked) > 0 {
+		now, err := c.readFleet(limited, s, slices.Collect(maps.Keys(asked)))
+		if err != nil && limited.Err() == nil {
+			return err
+		}
+		if err == nil {
+			f = now
+			n, err := c.tellWhatCame(f, asked)
+			if err != nil {
+				return err
+			}
+			unready += n
+		}
+		if len(asked) == 0 {
+			break
+		}
+		select {
+		case <-limited.Done():
+			return c.waitedInVain(ctx, f, asked, limit)
+		case <-ticker.C:
+		}
+	}
+	if unready > 0 {
+		return fmt.Errorf("%w: %d of %d", errNotReady, unready, all)
+	}
+	return nil
+}
+
+// tellWhatCame tells of the hosts that have come to something, which are not
+// waited for any more, and counts those that are not Ready.
+func (c *cli) tellWhatCame(f fleet, asked map[string]*meta.Time) (unready int, err error) {
+	for _, h := range f.hosts {
+		name := h.view.Metadata.Name
+		if !h.cameToSomething(asked[name]) {
+			continue
+		}
+		delete(asked, name)
+		status, reason, message := h.ready(c.now())
+		if status != meta.True {
+			unready++
+		}
+		if err := c.print("host/%s Ready is %s (%s): %s", name, status, reason, printable(message)); err != nil {
+			return unready, err
+		}
+	}
+	return unready, nil
+}
+
+// errNotReady is returned when hosts that were waited for are not Ready.
+var errNotReady = errors.New("hosts are not Ready")
+
+// cameToSomething reports whether a host took up a request, and does nothing
+// more about it by now.
+func (h fleetHost) cameToSomething(asked *meta.Time) bool {
+	s := h.view.Status
+	if s == nil || s.Handled == nil || s.Handled.ReconcileRequestedAt == nil || !s.Handled.ReconcileRequestedAt.Equal(asked.Time) {
+		return false
+	}
+	reconciling := meta.FindCondition(s.Conditions, v1alpha1.ConditionReconciling)
+	return reconciling == nil || reconciling.Status != meta.True || reconciling.Reason == v1alpha1.ReasonRetrying
+}
+
+// waitedInVain says how the hosts stand that came to nothing in time.
+func (c *cli) waitedInVain(ctx context.Context, f fleet, asked map[string]*meta.Time, limit time.Duration) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx) //nolint:wrapcheck // the person's own
+	}
+	for _, h := range f.hosts {
+		if _, waits := asked[h.view.Metadata.Name]; waits {
+			_, reason, message := h.ready(c.now())
+			c.note("%s has come to nothing yet (%s): %s", h.view.Metadata.Name, reason, printable(message))
+		}
+	}
+	return fmt.Errorf("%w within %s: %d; they look at the store by spec.pollInterval", errNotReady, meta.Short(limit), len(asked))
+}
