@@ -5,8 +5,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
 // newTarget forgets the attempts at another archive, attribute or policy.
@@ -91,6 +93,7 @@ func (r *Reconciler) enter(ph phase) error {
 // whether and when it is tried again.
 func (r *Reconciler) fail(p *pass, class plan.Class, reason, message string) error {
 	j, now := r.journal, r.opts.Now()
+	message = meta.Cut(transaction.Sentence(message), maxWhy)
 	p.attempted = true
 	n := int32(1)
 	switch class {

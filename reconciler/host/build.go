@@ -142,15 +142,15 @@ func (r *Reconciler) sourceFailed(ctx context.Context, p *pass, err error) error
 	case ctx.Err() != nil:
 		return r.interrupted(ctx, p)
 	case errors.Is(err, archive.ErrInvalid):
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonArchiveInvalid, "The archive is refused: "+err.Error())
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonArchiveInvalid, told("The archive is refused", err))
 	case errors.Is(err, store.ErrNotFound):
-		return r.fail(p, plan.Transient, v1alpha1.ReasonArchiveNotFound, "The archive is not in the store; push it again: "+err.Error())
+		return r.fail(p, plan.Transient, v1alpha1.ReasonArchiveNotFound, told("The archive is not in the store; push it again", err))
 	case isDiskFull(err):
-		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, err.Error())
+		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, told("The archive could not be fetched", err))
 	case errors.Is(err, store.ErrAccessDenied), errors.Is(err, store.ErrUnauthorized):
-		return r.fail(p, plan.Transient, v1alpha1.ReasonAccessDenied, err.Error())
+		return r.fail(p, plan.Transient, v1alpha1.ReasonAccessDenied, told("The archive could not be fetched", err))
 	default:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, err.Error())
+		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, told("The archive could not be fetched", err))
 	}
 }
 
@@ -161,7 +161,7 @@ func (r *Reconciler) buildFailed(ctx context.Context, p *pass, err error) error 
 	}
 	var failed *nixos.BuildError
 	if !errors.As(err, &failed) {
-		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, err.Error())
+		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, told("Nix could not be asked to build", err))
 	}
 	spec := r.documents.accepted.spec
 	switch failed.Failure {
@@ -169,15 +169,15 @@ func (r *Reconciler) buildFailed(ctx context.Context, p *pass, err error) error 
 		return r.fail(p, plan.Permanent, v1alpha1.ReasonAttributeNotFound,
 			fmt.Sprintf("The flake has no nixosConfigurations.%q: %s", spec.FlakeAttribute, failed.Message))
 	case nixos.EvaluationFailure:
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonEvaluationFailed, failed.Message)
+		return r.fail(p, plan.Permanent, v1alpha1.ReasonEvaluationFailed, "The flake could not be evaluated: "+failed.Message)
 	case nixos.InputUnavailable:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonInputUnavailable, failed.Message)
+		return r.fail(p, plan.Transient, v1alpha1.ReasonInputUnavailable, "An input of the flake could not be fetched: "+failed.Message)
 	case nixos.DiskFull:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, failed.Message)
+		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, "The build ran out of room: "+failed.Message)
 	case nixos.NixUnavailable:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, failed.Message)
+		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, "Nix does not work: "+failed.Message)
 	default:
-		return r.fail(p, plan.BuildClass, v1alpha1.ReasonBuildFailed, failed.Message)
+		return r.fail(p, plan.BuildClass, v1alpha1.ReasonBuildFailed, "The build failed: "+failed.Message)
 	}
 }
 

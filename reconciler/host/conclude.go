@@ -72,7 +72,7 @@ func (r *Reconciler) failedOutcome(ctx context.Context, p *pass, t *transaction.
 }
 
 func joinMessage(o transaction.Outcome) string {
-	return strings.TrimSpace(transaction.Sentence(o.Problem.Message) + "\n" + o.Message)
+	return strings.TrimSpace(meta.Cut(transaction.Sentence(o.Problem.Message), maxWhy) + "\n" + transaction.Sentence(o.Message))
 }
 
 // inForce takes in a system that runs and is confirmed.

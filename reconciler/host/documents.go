@@ -135,14 +135,14 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 	}
 	doc, more, err := only(k, data)
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
 	}
 	spec, err := codec.DecodeStrict[v1alpha1.HostSpec](doc, v1alpha1.KindHostSpec)
 	if err == nil && spec.Metadata.Name != host {
 		err = fmt.Errorf("%s: metadata.name is %s, expected %s", k.key, spec.Metadata.Name, host)
 	}
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
 	}
 	unsupported := notSupported(spec.Spec)
 	if more {
@@ -153,15 +153,15 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 	}
 	digest, err := codec.SpecDigest(doc)
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
 	}
 	policy, err := codec.FieldDigest(doc, "spec", "rebuildPolicy")
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
 	}
 	checks, err := codec.FieldDigest(doc, "spec", "healthChecks")
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
 	}
 	return &acceptedSpec{
 		etag: k.etag, digest: digest, policyDigest: codec.Digest([]byte(policy + checks)),
@@ -214,7 +214,7 @@ func (d *documents) acceptRemote(name string, data []byte) {
 		d.remote.digest, err = codec.SpecDigest(doc)
 	}
 	if err != nil {
-		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteInvalid, Message: err.Error(), Stalled: true}
+		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteInvalid, Message: told("The Remote cannot be understood", err), Stalled: true}
 		return
 	}
 	if d.remoteDigest != d.remote.digest || d.publication == nil { // else uploaded again, and no change

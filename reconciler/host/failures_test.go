@@ -92,7 +92,7 @@ func TestFailedBuildBacksOffUntilItsAttemptsAreUsedUp(t *testing.T) {
 	w.put("hosts/web.yaml", hostSpec+"  rebuildPolicy: {retry: {maxAttempts: 3, minBackoff: 1m, maxBackoff: 10m}}\n")
 	w.publish("web 1")
 	w.pass()
-	w.want("Ready", meta.False, "BuildFailed", "builder for x failed\nAttempt 1 of 3 at generation 1 of prod (abababababab) failed; the next is due at 2026-11-22T10:01:00Z.")
+	w.want("Ready", meta.False, "BuildFailed", "The build failed: builder for x failed.\nAttempt 1 of 3 at generation 1 of prod (abababababab) failed; the next is due at 2026-11-22T10:01:00Z.")
 	w.want("Reconciling", meta.True, "Retrying", "")
 	w.now = w.now.Add(59 * time.Second)
 	w.pass()
@@ -105,7 +105,7 @@ func TestFailedBuildBacksOffUntilItsAttemptsAreUsedUp(t *testing.T) {
 		t.Errorf("next attempt at %v", got)
 	}
 	w.once() // a person does not wait for the back-off
-	w.want("Ready", meta.False, "RetriesExhausted", "failed 3 of 3 times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes. Last: builder for x failed")
+	w.want("Ready", meta.False, "RetriesExhausted", "failed 3 of 3 times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes. Last: The build failed: builder for x failed.")
 	w.want("Stalled", meta.True, "RetriesExhausted", "")
 	w.once() // but maxAttempts is maxAttempts
 	w.now = w.now.Add(24 * time.Hour)

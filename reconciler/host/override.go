@@ -60,18 +60,18 @@ func acceptOverride(k known, data []byte, host string) (*adoptedOverride, *plan.
 		return refuse(v1alpha1.ReasonNotSupported, notSupportedMessage([]string{secondDocument}))
 	}
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
 	}
 	override, err := codec.DecodeStrict[v1alpha1.HostOverride](doc, v1alpha1.KindHostOverride)
 	if err == nil && override.Metadata.Name != host {
 		err = fmt.Errorf("%s: metadata.name is %s, expected %s", k.key, override.Metadata.Name, host)
 	}
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
 	}
 	digest, err := codec.SpecDigest(doc)
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, err.Error())
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
 	}
 	return &adoptedOverride{etag: k.etag, digest: digest, spec: override.Spec}, nil
 }

@@ -129,9 +129,9 @@ func (r *Reconciler) pass(ctx context.Context, p *pass) (err error) {
 func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error) error {
 	switch {
 	case errors.Is(err, errDuplicateHost):
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonDuplicateHost, Message: err.Error(), Stalled: true})
+		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonDuplicateHost, Message: told("Nothing is done", err), Stalled: true})
 	case errors.Is(err, errJournalTooNew):
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonJournalTooNew, Message: err.Error(), Stalled: true})
+		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonJournalTooNew, Message: told("Nothing is done", err), Stalled: true})
 	case errors.Is(err, errLeaving):
 		if err := r.claim(ctx, p); err != nil { // to say so
 			return err
@@ -143,7 +143,7 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 		if err := r.claim(ctx, p); err != nil { // to say so
 			r.opts.Log.Info("Could not claim the status", "host", r.opts.Host, "error", err.Error())
 		}
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInternalError, Message: s.name + ": " + err.Error()})
+		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInternalError, Message: told("The agent itself failed, and tries again: "+s.name, err)})
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
 	r.logDecision(p)

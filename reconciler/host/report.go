@@ -9,6 +9,7 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/reconciler/window"
 )
 
@@ -325,7 +326,7 @@ func (r *Reconciler) built(p *pass) meta.Condition {
 	f := r.failure()
 	switch {
 	case p.desired != nil:
-		return condition(v1alpha1.ConditionBuilt, meta.True, v1alpha1.ReasonBuilt, p.desired.Toplevel)
+		return condition(v1alpha1.ConditionBuilt, meta.True, v1alpha1.ReasonBuilt, "Built "+p.desired.Toplevel+".")
 	case f != nil:
 		return condition(v1alpha1.ConditionBuilt, meta.False, f.Reason, f.Message)
 	default:
@@ -360,7 +361,7 @@ func (r *Reconciler) healthCondition(p *pass) meta.Condition {
 	case p.desired == nil || c.toplevel != p.desired.Toplevel || !p.machine.Runs(c.toplevel):
 		return condition(v1alpha1.ConditionHealthy, meta.Unknown, v1alpha1.ReasonNotChecked, "The desired system does not run, or was not checked yet.")
 	case c.problem != "":
-		return condition(v1alpha1.ConditionHealthy, meta.False, v1alpha1.ReasonHealthCheckFailed, c.problem)
+		return condition(v1alpha1.ConditionHealthy, meta.False, v1alpha1.ReasonHealthCheckFailed, transaction.Sentence("What runs is not healthy: "+c.problem))
 	default:
 		return condition(v1alpha1.ConditionHealthy, meta.True, v1alpha1.ReasonHealthChecksPassed, "Every health check succeeds.")
 	}

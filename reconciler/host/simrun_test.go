@@ -395,6 +395,11 @@ func (s *sim) checkStatus() {
 	if status == nil {
 		return // it has none yet
 	}
+	for _, c := range status.Status.Conditions {
+		if wrong := unplain(c); wrong != "" {
+			s.fail("condition %s %s: %s: %q", c.Type, c.Reason, wrong, c.Message)
+		}
+	}
 	ready := meta.FindCondition(status.Status.Conditions, v1alpha1.ConditionReady)
 	switch {
 	case ready == nil:

@@ -131,7 +131,7 @@ func (r *Reconciler) dryActivate(ctx context.Context, p *pass) error {
 	case ctx.Err() != nil:
 		return r.interrupted(ctx, p)
 	case err != nil:
-		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonActivationFailed, err.Error())
+		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonActivationFailed, told("What activating does could not be asked", err))
 	}
 	j.Dry, j.Attempt.Target = target, target
 	return r.save()

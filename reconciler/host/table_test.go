@@ -258,11 +258,15 @@ func (w *table) booted() {
 		go w.guarding("boot guard", powered, func(t *transaction.Transaction, m struck) error {
 			dead := &atomic.Bool{}
 			m.dead = dead
+			time.Sleep(bootPart) // so that it never looks at the very moment at which the agent acts
 			_, err := t.RunBootGuard(w.t.Context(), m, time.Now)
 			return err
 		}, filepath.Dir(path))
 	}
 }
+
+// bootPart is a part of the time between two looks of a boot guard.
+const bootPart = 300 * time.Millisecond
 
 // passes lets agents look for an hour, one after the other when they are killed.
 func (w *table) passes() {

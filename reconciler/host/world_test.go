@@ -4,9 +4,13 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -188,7 +192,46 @@ func (w *world) status() *v1alpha1.HostStatus {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	for _, c := range status.Status.Conditions {
+		if wrong := unplain(c); wrong != "" {
+			w.t.Errorf("condition %s %s: %s: %q", c.Type, c.Reason, wrong, c.Message)
+		}
+	}
 	return status
+}
+
+// reasons are those that the constants of the API list.
+var reasons = sync.OnceValue(func() map[string]bool {
+	known := map[string]bool{}
+	file, err := parser.ParseFile(token.NewFileSet(), "../../apis/v1alpha1/conditions.go", nil, 0)
+	if err != nil {
+		return known
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "Reason") {
+			if literal, ok := spec.Values[0].(*ast.BasicLit); ok {
+				known[strings.Trim(literal.Value, `"`)] = true
+			}
+		}
+		return true
+	})
+	return known
+})
+
+// unplain says what is wrong with a condition as people read it, or "": its
+// reason is one of the list, its message is made of whole sentences.
+func unplain(c meta.Condition) string {
+	m := c.Message
+	switch {
+	case !reasons()[c.Reason]:
+		return "no such reason"
+	case m == "" || strings.ToUpper(m[:1]) != m[:1] || (!strings.HasSuffix(m, ".") && !strings.HasSuffix(m, "…")): // the latter was cut
+		return "no sentence"
+	case strings.Contains(m, "%!") || strings.Contains(m, "0001-01-01") || strings.Contains(m, "  ") || strings.Contains(m, ".."):
+		return "a slip"
+	default:
+		return ""
+	}
 }
 
 func (w *world) want(condition string, status meta.ConditionStatus, reason, message string) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/health"
@@ -189,7 +190,7 @@ func (l *locked) reactivateOnce(ctx context.Context, n int) (how string) {
 // boot default, which was not touched.
 func (l *locked) rollbackFailed(ctx context.Context, problem Problem, how, uncertain string) (Outcome, error) {
 	message := fmt.Sprintf("%s could not be activated again within %s: %s. By hand: %s/bin/switch-to-configuration test",
-		l.Plan.Recorded.Running, l.Plan.ActivateLimit, how, l.Plan.Recorded.Running)
+		l.Plan.Recorded.Running, meta.Short(l.Plan.ActivateLimit), strings.TrimSuffix(how, "."), l.Plan.Recorded.Running)
 	o := Outcome{Kind: RollbackFailed, Problem: problem, BootDefaultUncertain: l.has(committingFile)}
 	if l.Plan.Rollback.LastResort == v1alpha1.LastResortReboot && !l.has(committingFile) && !l.has(lastResortFile) {
 		message += ". The host reboots, as rollback.lastResort says."
