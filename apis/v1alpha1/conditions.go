@@ -190,6 +190,9 @@ const (
 	// ReasonWaitingForWindow: the step waits for the maintenance window, or for the host's own part of it.
 	// Do: nothing, or npcnix reconcile HOST --open-window-until T; npcnix window HOST explains the window.
 	ReasonWaitingForWindow = "WaitingForWindow"
+	// ReasonNoWindow: no maintenance window within 370 days is long enough for the step.
+	// Do: lengthen the window, or lower rebuildPolicy.timeouts; npcnix window HOST explains the window.
+	ReasonNoWindow = "NoWindow"
 	// ReasonClockSkewed: the host's clock is more than two minutes off the store's.
 	// Do: set the clock of the host, and let a service keep it.
 	ReasonClockSkewed = "ClockSkewed"

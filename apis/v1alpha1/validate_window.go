@@ -39,7 +39,7 @@ func validateZone(path *field.Path, zone string) field.ErrorList {
 	}
 	fixed := regexp.MustCompile(`^(Etc|SystemV)/`).MatchString(zone)
 	if _, err := time.LoadLocation(zone); err != nil || fixed || (zone != "UTC" && !regexp.MustCompile(`/`).MatchString(zone)) {
-		return field.ErrorList{field.Invalid(path, zone, "must be an IANA name such as Europe/Berlin, or UTC")}
+		return field.ErrorList{field.Invalid(path, zone, "must be an IANA name of a place, such as Europe/Berlin, or UTC; abbreviations and fixed offsets know no summer time")}
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func badDays() map[string]badDay {
 		"wrong kind":         refused("hosts/web-1.yaml", strings.Replace(good, "HostSpec", "Deployment", 1), `hosts/web-1.yaml:1: kind: found "Deployment", expected HostSpec or HostOverride`),
 		"name is not file's": refused("hosts/web-1.yaml", spec("web-2"), "hosts/web-1.yaml:1: metadata.name: is web-2, but the file is named for web-1"),
 		"bad label":          refused("hosts/web-1.yaml", strings.Replace(good, "web-1}", "web-1, labels: {role: \"not good\"}}", 1), `hosts/web-1.yaml:3: metadata.labels[role]: Invalid value: "not good"`),
-		"bad zone":           refused("hosts/web-1.yaml", good+"  maintenanceWindow: {timeZone: CEST}\n", `spec.maintenanceWindow.timeZone: Invalid value: "CEST": must be an IANA name such as Europe/Berlin, or UTC`),
+		"bad zone":           refused("hosts/web-1.yaml", good+"  maintenanceWindow: {timeZone: CEST}\n", `spec.maintenanceWindow.timeZone: Invalid value: "CEST": must be an IANA name of a place, such as Europe/Berlin, or UTC; abbreviations and fixed offsets know no summer time`),
 		"empty file":         refused("hosts/web-1.yaml", "# nothing\n", "hosts/web-1.yaml: the file is empty"),
 		"10 MB file":         refused("hosts/web-1.yaml", strings.Repeat("# 10 bytes\n", 1<<20), "hosts/web-1.yaml: larger than 256 KiB"),
 		"YAML bomb":          refused("hosts/web-1.yaml", good+bomb.String(), "excessive aliasing"),

@@ -15,6 +15,7 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/host"
 )
@@ -149,9 +150,9 @@ func (c *control) handler() http.Handler {
 		was, err := c.r.Resume()
 		c.now("resume")
 		if !was {
-			return answer{Message: "This host was not suspended here. A HostSpec may suspend it all the same: npcnix-reconciler status"}, err
+			return answer{Message: "This host was not suspended here. Its HostSpec or HostOverride may suspend it all the same: npcnix-reconciler status"}, err
 		}
-		return answer{Message: "Not suspended here any more."}, err
+		return answer{Message: "Not suspended here any more. Its HostSpec or HostOverride may suspend it all the same: npcnix-reconciler status"}, err
 	})
 	handle("POST /reconcile", func(request) (answer, error) { return c.ask(false) })
 	handle("POST /retry", func(request) (answer, error) { return c.ask(true) })
@@ -174,10 +175,16 @@ func (c *control) suspend(q request) (answer, error) {
 func (c *control) ask(retry bool) (answer, error) {
 	c.r.Ask(retry)
 	c.now("reconcile")
+	message := "Looking now."
 	if retry {
-		return answer{Message: "Looking now. Quarantine and back-off are forgotten; suspension and the grace of a drift are not."}, nil
+		message += " Quarantine and back-off are forgotten; suspension and the grace of a drift are not."
 	}
-	return answer{Message: "Looking now."}, nil
+	if s := c.r.Status(); s != nil {
+		if suspended := meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionSuspended); suspended != nil && suspended.Status == meta.True {
+			message += " But when it was looked last, it was suspended: " + suspended.Message
+		}
+	}
+	return answer{Message: message}, nil
 }
 
 func reply(w http.ResponseWriter, code int, a answer) {

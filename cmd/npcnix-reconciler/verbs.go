@@ -20,6 +20,7 @@ import (
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/cmd/exitcode"
+	"github.com/npcnix/npcnix/reconciler/window"
 )
 
 // maxAnswer bounds an answer on the socket, in bytes.
@@ -174,6 +175,12 @@ func printStatus(line func(string, ...any), s *v1alpha1.HostStatus) {
 		line("Ready:     %s, %s", c.Status, c.Reason)
 		line("           %s", strings.ReplaceAll(printable(c.Message), "\n", "\n           "))
 	}
+	if c := meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionSuspended); c != nil && c.Status == meta.True {
+		line("Suspended: %s", printable(c.Message))
+	}
+	if w := s.Status.Window; w != nil && w.Reason != window.ReasonAlwaysOpen {
+		line("Window:    %s", windowText(w))
+	}
 	if sys := s.Status.System; sys != nil {
 		if d := s.Status.Desired; d != nil {
 			line("Desired:   %s", orDash(d.Toplevel))
@@ -191,6 +198,18 @@ func printStatus(line func(string, ...any), s *v1alpha1.HostStatus) {
 	for _, warning := range s.Status.Agent.Warnings {
 		line("Warning:   %s", printable(warning))
 	}
+}
+
+// windowText says what the window is, and until when.
+func windowText(w *v1alpha1.WindowStatus) string {
+	text := w.State + " (" + w.Reason + ")"
+	switch {
+	case w.ClosesAt != nil:
+		text += ", closes " + w.ClosesAt.UTC().Format(time.RFC3339)
+	case w.NextOpensAt != nil:
+		text += ", opens " + w.NextOpensAt.UTC().Format(time.RFC3339)
+	}
+	return text
 }
 
 func orDash(s string) string {

@@ -107,7 +107,7 @@ func (c *cli) describeOverride(d *description, h fleetHost) {
 	if o := h.view.Override; o != nil {
 		d.add("Asked", c.request("to reconcile", o.ReconcileRequestedAt, handled.ReconcileRequestedAt))
 		d.add("Asked", c.request("to retry", o.RetryRequestedAt, handled.RetryRequestedAt))
-		if until := o.OpenWindowUntil; until != nil && c.now().Before(until.Time) {
+		if until := o.OpenWindowUntil; until != nil && c.now().Before(until.Time) && (h.view.Spec == nil || h.view.Spec.MaintenanceWindow != nil) {
 			d.add("Opened", "its window, until "+until.UTC().Format(time.RFC3339))
 		}
 	}

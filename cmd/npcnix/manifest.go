@@ -41,7 +41,11 @@ func (c *cli) readManifests(path string) ([]manifest, error) {
 		return nil, fmt.Errorf("read documents: %w", err)
 	}
 	if info.IsDir() {
-		return c.readDirectory(path)
+		manifests, err := c.readDirectory(path)
+		if err == nil && len(manifests) == 0 {
+			err = fmt.Errorf("%w: there are no documents in %s", errRefused, path)
+		}
+		return manifests, err
 	}
 	data, err := readFile(path, info.Size())
 	if err != nil {

@@ -93,11 +93,20 @@ func (c *cli) reconcileCommand() *cobra.Command {
 			"then, unless an entry of deny is active; --close-window takes that back.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("open-window-until") {
-				t, err := time.Parse(time.RFC3339, openUntil)
-				if err != nil || !t.After(c.now()) {
-					return fmt.Errorf("%w: --open-window-until %q: expected an instant to come, such as 2026-11-22T12:00:00Z", errUsage, openUntil)
+				t, err := instant(openUntil, c.now())
+				if err == nil && !t.After(c.now()) {
+					err = fmt.Errorf("%s is past", t.UTC().Format(time.RFC3339))
+				}
+				if err != nil {
+					return fmt.Errorf("%w: --open-window-until: %w", errUsage, err)
 				}
 				asked.openUntil = new(meta.NewTime(t))
+			}
+			switch f := cmd.Flags(); {
+			case asked.openUntil != nil && asked.closeWindow:
+				return fmt.Errorf("%w: --open-window-until and --close-window: one or the other", errUsage)
+			case f.Changed("timeout") && (!asked.wait || asked.timeout <= 0):
+				return fmt.Errorf("%w: --timeout %s: expected a duration such as 15m, and --wait", errUsage, asked.timeout)
 			}
 			hosts.names = args
 			return c.reconcile(cmd.Context(), hosts, asked)
@@ -106,11 +115,10 @@ func (c *cli) reconcileCommand() *cobra.Command {
 	f := cmd.Flags()
 	hosts.flags(f)
 	f.BoolVar(&asked.retry, "retry", false, "also try again what was given up")
-	f.StringVar(&openUntil, "open-window-until", "", "open the maintenance window until this instant, such as 2026-11-22T12:00:00Z")
+	f.StringVar(&openUntil, "open-window-until", "", "open the maintenance window until this instant, such as 2026-11-22T12:00:00Z, or for a time such as 2h")
 	f.BoolVar(&asked.wait, "wait", false, "wait until the hosts have come to something, and fail unless all are Ready")
 	f.DurationVar(&asked.timeout, "timeout", 15*time.Minute, "how long --wait waits")
 	f.BoolVar(&asked.closeWindow, "close-window", false, "end what --open-window-until did")
-	cmd.MarkFlagsMutuallyExclusive("open-window-until", "close-window")
 	return cmd
 }
 
@@ -124,7 +132,7 @@ func (c *cli) choose(ctx context.Context, o chosen) (store.Store, fleet, error) 
 		}
 	}
 	if ways != 1 {
-		return nil, fleet{}, fmt.Errorf("%w: name hosts, or choose them with -l SELECTOR or --all", errUsage)
+		return nil, fleet{}, fmt.Errorf("%w: choose hosts by their names, with -l SELECTOR, or with --all: one of the three", errUsage)
 	}
 	selector, err := getOptions{selector: o.selector}.check()
 	if err != nil {
@@ -141,8 +149,8 @@ func (c *cli) choose(ctx context.Context, o chosen) (store.Store, fleet, error) 
 	f.hosts = slices.DeleteFunc(f.hosts, func(h fleetHost) bool {
 		return h.view.Spec == nil || !selector.Matches(labels.Set(h.view.Metadata.Labels))
 	})
-	if len(f.hosts) == 0 {
-		c.note("no hosts")
+	if len(f.hosts) == 0 { // as with a name that was mistyped
+		return nil, f, fmt.Errorf("%w: no host is declared that matches %q", errNotFound, o.selector)
 	}
 	return s, f, nil
 }
@@ -157,6 +165,7 @@ func (c *cli) suspend(ctx context.Context, hosts chosen, reason string, length t
 		suspended.Until = new(meta.NewTime(c.now().Add(length)))
 		words += " until " + suspended.Until.UTC().Format(time.RFC3339)
 	}
+	words += ", from its next look on"
 	for _, h := range f.hosts {
 		name := h.view.Metadata.Name
 		err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) { o.Suspend = suspended })
@@ -166,6 +175,7 @@ func (c *cli) suspend(ctx context.Context, hosts chosen, reason string, length t
 		if err := c.print("host/%s %s", name, words); err != nil {
 			return err
 		}
+		c.noteSilence(h)
 		h.view.Spec, h.view.Status = nil, nil
 		for _, before := range h.suspensions(c.now()) {
 			c.note("%s was suspended %s, which this replaces", name, before)
@@ -184,7 +194,10 @@ func (c *cli) resume(ctx context.Context, hosts chosen) error {
 		words := "was not suspended by its HostOverride"
 		if h.view.Override != nil || h.overrideUnreadable { // also one that no host adopts, which lifts nothing
 			err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
-				if o.Suspend != nil {
+				switch {
+				case o.Suspend != nil && o.Suspend.Until != nil && !c.now().Before(o.Suspend.Until.Time):
+					words = "resumed; its suspension ended by itself at " + o.Suspend.Until.UTC().Format(time.RFC3339)
+				case o.Suspend != nil:
 					words = "resumed"
 				}
 				o.Suspend = nil
@@ -209,38 +222,89 @@ func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error 
 	if err != nil {
 		return err
 	}
-	for _, h := range f.hosts {
-		for _, by := range h.suspensions(c.now()) {
-			return fmt.Errorf("%w: host %s is suspended %s, so nothing would happen; lift that first: %s", errRefused, h.view.Metadata.Name, by, by.lift)
-		}
+	refused := f.refusing(asked, c.now())
+	if len(refused) > 0 && len(hosts.names) > 0 {
+		return fmt.Errorf("%w, so nobody is asked: %w", errRefused, errors.Join(refused...))
 	}
 	waits := map[string]*meta.Time{}
 	for _, h := range f.hosts {
-		name := h.view.Metadata.Name
-		err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
-			o.ReconcileRequestedAt = c.anew(o.ReconcileRequestedAt)
-			waits[name] = o.ReconcileRequestedAt
-			if asked.retry {
-				o.RetryRequestedAt = c.anew(o.RetryRequestedAt)
-			}
-			if asked.openUntil != nil || asked.closeWindow {
-				o.OpenWindowUntil = asked.openUntil
-			}
-		})
-		if err != nil {
-			return err
+		if len(h.refusing(asked, c.now())) > 0 {
+			continue
 		}
-		if err := c.print("host/%s asked to reconcile", name); err != nil {
+		if waits[h.view.Metadata.Name], err = c.reconcileHost(ctx, s, h, asked); err != nil {
 			return err
-		}
-		for _, note := range h.vain(asked, c.now()) {
-			c.note("%s: %s", name, note)
 		}
 	}
-	if !asked.wait {
+	if asked.wait {
+		err = c.wait(ctx, s, waits, asked.timeout)
+	}
+	if len(refused) > 0 { // of many, the others are asked all the same
+		err = errors.Join(err, fmt.Errorf("%w: %w", errRefused, errors.Join(refused...)))
+	}
+	return err
+}
+
+// refusing says which hosts are suspended, so that asking them is no use. Only
+// closing a window is.
+func (f fleet) refusing(asked request, now time.Time) (errs []error) {
+	for _, h := range f.hosts {
+		errs = append(errs, h.refusing(asked, now)...)
+	}
+	return errs
+}
+
+func (h fleetHost) refusing(asked request, now time.Time) (errs []error) {
+	if asked.closeWindow {
 		return nil
 	}
-	return c.wait(ctx, s, waits, asked.timeout)
+	for _, by := range h.suspensions(now) {
+		errs = append(errs, fmt.Errorf("host %s is suspended %s, so nothing would happen; lift that first: %s", h.view.Metadata.Name, by, by.lift))
+	}
+	return errs
+}
+
+// reconcileHost asks one host, and tells what will come of it.
+func (c *cli) reconcileHost(ctx context.Context, s store.Store, h fleetHost, asked request) (at *meta.Time, err error) {
+	name := h.view.Metadata.Name
+	words := "asked to reconcile"
+	if asked.retry {
+		words = "asked to retry"
+	}
+	err = changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
+		o.ReconcileRequestedAt = c.anew(o.ReconcileRequestedAt)
+		at = o.ReconcileRequestedAt
+		if asked.retry {
+			o.RetryRequestedAt = c.anew(o.RetryRequestedAt)
+		}
+		switch {
+		case asked.openUntil != nil:
+			words += ", its window opened until " + asked.openUntil.UTC().Format(time.RFC3339)
+			o.OpenWindowUntil = asked.openUntil
+		case asked.closeWindow && o.OpenWindowUntil == nil:
+			words += ", its window was not opened"
+		case asked.closeWindow:
+			words += ", its window opened no more"
+			o.OpenWindowUntil = nil
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.print("host/%s %s", name, words); err != nil {
+		return nil, err
+	}
+	c.noteSilence(h)
+	for _, note := range h.vain(asked, c.now()) {
+		c.note("%s: %s", name, note)
+	}
+	return at, nil
+}
+
+// noteSilence tells of a host that may not see what it is asked for long.
+func (c *cli) noteSilence(h fleetHost) {
+	if _, reason, message := h.ready(c.now()); reason == v1alpha1.ReasonSilent || reason == v1alpha1.ReasonNoStatus {
+		c.note("%s: %s", h.view.Metadata.Name, message)
+	}
 }
 
 // vain says what a request will not bring about.
@@ -254,13 +318,13 @@ func (h fleetHost) vain(asked request, now time.Time) (notes []string) {
 		return notes
 	}
 	spec := h.view.Spec.WithDefaults(h.view.Metadata.Name)
-	calendar := window.New(h.view.Metadata.Name, spec.MaintenanceWindow).OpenedUntil(asked.openUntil.Time)
+	calendar := window.New(h.view.Metadata.Name, spec.MaintenanceWindow).Opened(now, asked.openUntil.Time)
 	j := calendar.At(now)
 	switch {
 	case spec.MaintenanceWindow == nil:
 		notes = append(notes, "it has no maintenanceWindow, so nothing waits for one")
 	case j.State == window.Closed:
-		notes = append(notes, "its window stays closed: "+whyWindow(j))
+		notes = append(notes, "its window stays closed while "+whyWindow(j))
 	default:
 		notes = append(notes, late(spec, j, now)...)
 	}

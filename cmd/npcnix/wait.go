@@ -76,14 +76,19 @@ func (c *cli) tellWhatCame(f fleet, asked map[string]*meta.Time) (unready int, e
 // errNotReady is returned when hosts that were waited for are not Ready.
 var errNotReady = errors.New("hosts are not Ready")
 
-// cameToSomething reports whether a host took up a request, and does nothing
+// tookUp reports whether a host took a request up.
+func (h fleetHost) tookUp(asked *meta.Time) bool {
+	s := h.view.Status
+	return s != nil && s.Handled != nil && s.Handled.ReconcileRequestedAt != nil && s.Handled.ReconcileRequestedAt.Equal(asked.Time)
+}
+
+// cameToSomething reports whether a host took a request up, and does nothing
 // more about it by now.
 func (h fleetHost) cameToSomething(asked *meta.Time) bool {
-	s := h.view.Status
-	if s == nil || s.Handled == nil || s.Handled.ReconcileRequestedAt == nil || !s.Handled.ReconcileRequestedAt.Equal(asked.Time) {
+	if !h.tookUp(asked) {
 		return false
 	}
-	reconciling := meta.FindCondition(s.Conditions, v1alpha1.ConditionReconciling)
+	reconciling := meta.FindCondition(h.view.Status.Conditions, v1alpha1.ConditionReconciling)
 	return reconciling == nil || reconciling.Status != meta.True || reconciling.Reason == v1alpha1.ReasonRetrying
 }
 
@@ -95,8 +100,12 @@ func (c *cli) waitedInVain(ctx context.Context, f fleet, asked map[string]*meta.
 	for _, h := range f.hosts {
 		if _, waits := asked[h.view.Metadata.Name]; waits {
 			_, reason, message := h.ready(c.now())
-			c.note("%s has come to nothing yet (%s): %s", h.view.Metadata.Name, reason, printable(message))
+			what := "has not taken the request up"
+			if h.tookUp(asked[h.view.Metadata.Name]) {
+				what = "is still at it"
+			}
+			c.note("%s %s (%s): %s", h.view.Metadata.Name, what, reason, printable(message))
 		}
 	}
-	return fmt.Errorf("%w within %s: %d; they look at the store by spec.pollInterval", errNotReady, meta.Short(limit), len(asked))
+	return fmt.Errorf("%w within %s: %d of those that were asked", errNotReady, meta.Short(limit), len(asked))
 }

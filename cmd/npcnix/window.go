@@ -29,14 +29,15 @@ func (c *cli) windowCommand() *cobra.Command {
 		Use:   "window (HOST | -f FILE)",
 		Short: "Explain a host's maintenance window: open or closed, why, and when next",
 		Long: "Judge the maintenance window of a host, with its override, or of a HostSpec in a file,\n" +
-			"for which no store is needed. STARTS is when this host begins what is gated: at its own\n" +
-			"part of the splay, and with enough time left; never where an opening is too short.",
+			"for which no store is needed. STARTS is when this host begins to activate, or what else is\n" +
+			"gated: at its own part of the splay, and with enough time left; never where an opening is\n" +
+			"too short.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.window(cmd.Context(), args, o) },
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "filename", "f", "", "HostSpec file, or - for standard input; of several, HOST names one")
-	f.StringVar(&o.at, "at", "", "instant to judge, such as 2026-11-23T21:00:00Z (default now)")
+	f.StringVar(&o.at, "at", "", "instant to judge, such as 2026-11-23T21:00:00Z, or 2h from now (default now)")
 	f.IntVar(&o.next, "next", 5, "how many openings to list")
 	f.StringVarP(&o.output, "output", "o", "", "json")
 	return cmd
@@ -72,10 +73,22 @@ func (o windowOptions) check(hosts int, now time.Time) (at time.Time, err error)
 	case o.at == "":
 		return now, nil
 	}
-	if at, err = time.Parse(time.RFC3339, o.at); err != nil {
-		return at, fmt.Errorf("%w: --at %s: expected an instant such as 2026-11-23T21:00:00Z", errUsage, o.at)
+	if at, err = instant(o.at, now); err != nil {
+		return at, fmt.Errorf("%w: --at: %w", errUsage, err)
 	}
 	return at, nil
+}
+
+// instant reads an instant, or a time from now on.
+func instant(s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(d), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, fmt.Errorf("%q: expected an instant such as 2026-11-23T21:00:00Z or 2026-11-23T22:00:00+01:00, or a time from now such as 2h", s)
+	}
+	return t, nil
 }
 
 func (c *cli) window(ctx context.Context, args []string, o windowOptions) error {
@@ -93,15 +106,19 @@ func (c *cli) window(ctx context.Context, args []string, o windowOptions) error 
 	spec = spec.WithDefaults(name)
 	calendar := window.New(name, spec.MaintenanceWindow)
 	if until := override.OpenWindowUntil; until != nil {
-		calendar = calendar.OpenedUntil(until.Time)
+		calendar = calendar.Opened(at, until.Time)
 	}
-	limit := window.Limits(spec)[v1alpha1.GateActivate]
+	limit := needed(spec)
 	openings := calendar.Openings(at, o.next, limit)
 	if o.output == "json" {
 		return c.printObject("json", viewOfWindow(calendar.At(at), openings))
 	}
 	if err := c.print("%s", windowSentence(name, spec, calendar, at)); err != nil {
 		return err
+	}
+	h := fleetHost{view: v1alpha1.Host{Metadata: meta.ObjectMeta{Name: name}, Spec: &spec, Override: &override}}
+	for _, s := range h.suspensions(at) {
+		c.note("%s is suspended %s, so nothing starts", name, s)
 	}
 	if err := c.printOpenings(openings, calendar.Zone(), at, limit); err != nil {
 		return err
@@ -184,6 +201,18 @@ func known(t time.Time) *meta.Time {
 	return new(meta.NewTime(t))
 }
 
+// needed is how much of an opening the host needs: for an activation, or, where
+// that does not wait for the window, for the longest of what does.
+func needed(spec v1alpha1.HostSpecSpec) (longest time.Duration) {
+	for _, need := range window.Needs(spec) {
+		if need.Gate == v1alpha1.GateActivate {
+			return need.Time
+		}
+		longest = max(longest, need.Time)
+	}
+	return longest
+}
+
 // printOpenings prints a table of them; at is when they are looked at.
 func (c *cli) printOpenings(openings []window.Opening, zone *time.Location, at time.Time, limit time.Duration) error {
 	if len(openings) == 0 {
@@ -194,12 +223,16 @@ func (c *cli) printOpenings(openings []window.Opening, zone *time.Location, at t
 	}
 	t := table{w: c.out, terminal: c.terminal}
 	for _, o := range openings {
-		t.add(cmp.Or(o.Name, "-"), localTime(o.OpensAt, zone, "before"), starts(o, zone, at, limit), localTime(o.ClosesAt, zone, "not within 370 days"))
+		name := o.Name
+		if name == "" && !o.OpensAt.IsZero() {
+			name = "(override)"
+		}
+		t.add(cmp.Or(name, "-"), localTime(o.OpensAt, zone, "before"), starts(o, zone, at, limit), localTime(o.ClosesAt, zone, "not within 370 days"))
 	}
 	return t.print("NAME", "OPENS", "STARTS", "CLOSES")
 }
 
-// starts says when an activation starts in an opening, or why it does not.
+// starts says when the host starts in an opening, or why it does not.
 func starts(o window.Opening, zone *time.Location, at time.Time, limit time.Duration) string {
 	switch {
 	case o.StartsAt.IsZero() && !o.OpensAt.IsZero():
@@ -261,61 +294,59 @@ func whyWindow(j window.Judgement) string {
 // weekDays is how many days the view of a week has.
 const weekDays = 7
 
-// hour is one hour of a local day, as far as that day has it.
-type hour struct{ open, quarters int }
+// cell is a half of an hour of a local day, as far as that day has it.
+type cell struct{ open, minutes int }
 
-func (h hour) String() string {
+func (c cell) String() string {
 	switch {
-	case h.quarters == 0:
-		return "  "
-	case h.open == h.quarters:
-		return "##"
-	case h.open > 0:
-		return "#."
+	case c.minutes == 0:
+		return " "
+	case c.open == c.minutes:
+		return "#"
+	case c.open > 0:
+		return "+"
 	default:
-		return ".."
+		return "."
 	}
 }
 
-// week draws seven local days by the hour: open, open for a part of it, closed,
-// or not there.
+// week draws seven local days by half hours.
 func week(calendar *window.Calendar, at time.Time) string {
-	days, hours := quarters(calendar, at)
+	days, cells := halfHours(calendar, at)
 	var b strings.Builder
-	b.WriteString("                0     3     6     9     12    15    18    21")
+	b.WriteString("                0     3     6     9     12    15    18    21     # open  + partly")
 	for _, day := range days {
 		b.WriteString("\n" + day + "  ")
-		for _, h := range hours[day] {
-			b.WriteString(h.String())
+		for _, c := range cells[day] {
+			b.WriteString(c.String())
 		}
 	}
 	return b.String()
 }
 
-// quarters counts the quarters of hours in which the window is open, from the
-// local midnight before an instant on.
-func quarters(calendar *window.Calendar, at time.Time) (days []string, hours map[string]*[24]hour) {
-	const quarter = 15 * time.Minute
+// halfHours counts the minutes in which the window is open, from the local
+// midnight before an instant on.
+func halfHours(calendar *window.Calendar, at time.Time) (days []string, cells map[string]*[48]cell) {
 	const layout = "Mon 2006-01-02"
 	zone := calendar.Zone()
 	today := at.In(zone).Format(layout)
-	hours = map[string]*[24]hour{}
-	for t := at.Add(-26 * time.Hour).Truncate(quarter); ; t = t.Add(quarter) { // from before any local midnight
+	cells = map[string]*[48]cell{}
+	for t := at.Add(-26 * time.Hour).Truncate(time.Minute); ; t = t.Add(time.Minute) { // from before any local midnight
 		local := t.In(zone)
 		day := local.Format(layout)
 		if len(days) == 0 && day != today {
 			continue
 		}
-		if hours[day] == nil {
+		if cells[day] == nil {
 			if len(days) == weekDays {
-				return days, hours
+				return days, cells
 			}
-			days, hours[day] = append(days, day), &[24]hour{}
+			days, cells[day] = append(days, day), &[48]cell{}
 		}
-		h := &hours[day][local.Hour()]
-		h.quarters++
+		c := &cells[day][2*local.Hour()+local.Minute()/30]
+		c.minutes++
 		if calendar.Open(t) {
-			h.open++
+			c.open++
 		}
 	}
 }

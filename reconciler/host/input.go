@@ -88,7 +88,7 @@ func (r *Reconciler) declared(in *plan.Input) {
 func (r *Reconciler) calendar() *window.Calendar {
 	c := r.documents.accepted.calendar
 	if until := r.documents.overrideSpec().OpenWindowUntil; until != nil {
-		return c.OpenedUntil(until.Time)
+		return c.Opened(r.opts.Now(), until.Time)
 	}
 	return c
 }

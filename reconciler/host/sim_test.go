@@ -534,7 +534,7 @@ func (s *sim) stamp() *meta.Time {
 func (s *sim) calendar() *window.Calendar {
 	c := window.New("web", s.spec.MaintenanceWindow)
 	if s.override.OpenWindowUntil != nil {
-		c = c.OpenedUntil(s.override.OpenWindowUntil.Time)
+		c = c.Opened(time.Now().Add(min(0, s.ahead)), s.override.OpenWindowUntil.Time)
 	}
 	return c
 }

@@ -55,6 +55,17 @@ func TestBuildsAreGatedWhereTheSpecSaysSo(t *testing.T) {
 	w.wantCalls("build", "test", "profile", "boot")
 }
 
+// What no window is long enough for is not waited for in silence.
+func TestWindowThatIsTooShort(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.spec(strings.Replace(mondays, "6h", "10m", 1))
+	w.publish("web 2")
+	w.pass()
+	w.want("Ready", meta.False, "NoWindow", "Generation 2 of prod (abababababab) is built, and no window within 370 days leaves the 15m that it needs. Lengthen the window")
+	w.want("Stalled", meta.True, "NoWindow", "")
+}
+
 // Drift is corrected in the window alone; its own part of the window is each host's.
 func TestCorrectionsAndSplay(t *testing.T) {
 	t.Parallel()

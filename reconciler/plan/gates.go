@@ -42,6 +42,9 @@ func (in Input) window(d Decision) Decision {
 	if open {
 		return d
 	}
+	if next.StartsAt.IsZero() {
+		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonNoWindow, Message: in.noWindow(d.Action, limit)}
+	}
 	return Decision{
 		Action: None, Waiting: true, NextAt: next.StartsAt, Reason: v1alpha1.ReasonWaitingForWindow,
 		Message: in.waitingForWindow(next, d.Action, limit),

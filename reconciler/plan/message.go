@@ -33,17 +33,25 @@ func (in Input) local(t time.Time) string {
 	return t.In(in.Window.Zone()).Format("Mon 2006-01-02 15:04") + " " + in.Window.Zone().String()
 }
 
+// waits says what waits for a window.
+func (in Input) waits(act Action) string {
+	switch act {
+	case Build:
+		return capital(in.name()) + " is not built yet"
+	case Commit:
+		return capital(in.name()) + " runs, and is not the profile's and the boot default yet"
+	case Announce, Reboot:
+		return "The reboot is due"
+	default:
+		return capital(in.name()) + " is built"
+	}
+}
+
 // waitingForWindow says what waits, for which window, until when.
 func (in Input) waitingForWindow(next window.Opening, act Action, limit time.Duration) string {
-	what := map[Action]string{
-		Build: capital(in.name()) + " is not built yet", Activate: capital(in.name()) + " is built", Stage: capital(in.name()) + " is built",
-		Commit: capital(in.name()) + " runs, and is not the profile's and the boot default yet", Announce: "The reboot is due", Reboot: "The reboot is due",
-	}[act]
 	j := in.Window.At(in.Now)
 	why := "the window is closed"
 	switch {
-	case j.Reason == window.ReasonZoneUnknown:
-		return fmt.Sprintf("%s: this machine does not know the time zone %s of its window.", what, j.Name)
 	case j.Reason == window.ReasonDenied:
 		why = "the window is closed by " + j.Name
 	case j.State == window.Open && !next.OpensAt.IsZero() && !next.OpensAt.After(in.Now):
@@ -51,14 +59,19 @@ func (in Input) waitingForWindow(next window.Opening, act Action, limit time.Dur
 	case j.State == window.Open:
 		why = fmt.Sprintf("the window closes at %s, and %s are needed", in.local(j.ClosesAt), meta.Short(limit))
 	}
-	if next.StartsAt.IsZero() {
-		return fmt.Sprintf("%s: %s, and none within 370 days is long enough (%s are needed).", what, why, meta.Short(limit))
-	}
 	name := ""
 	if next.Name != "" {
 		name = " " + next.Name
 	}
-	return fmt.Sprintf("%s, and waits for window%s at %s: %s.", what, name, in.local(next.StartsAt), why)
+	return fmt.Sprintf("%s, and waits for window%s at %s: %s.", in.waits(act), name, in.local(next.StartsAt), why)
+}
+
+// noWindow says what would wait for ever.
+func (in Input) noWindow(act Action, limit time.Duration) string {
+	if j := in.Window.At(in.Now); j.Reason == window.ReasonZoneUnknown {
+		return fmt.Sprintf("%s, and this machine does not know the time zone %s of its window.", in.waits(act), j.Name)
+	}
+	return fmt.Sprintf("%s, and no window within 370 days leaves the %s that it needs. Lengthen the window, or lower rebuildPolicy.timeouts.", in.waits(act), meta.Short(limit))
 }
 
 func (in Input) skewed() string {

@@ -356,7 +356,7 @@ func (in Input) gate(d Decision) Decision {
 		held.Reason = v1alpha1.ReasonRetriesExhausted
 		held.Message = in.exhausted(most)
 		return held
-	case in.Attempted, in.waits(f) && !in.Asked:
+	case in.Attempted, in.backsOff(f) && !in.Asked:
 		held.NextAt = f.NextAt
 		held.Message = in.retrying(most, counted)
 		return held
@@ -365,9 +365,9 @@ func (in Input) gate(d Decision) Decision {
 	}
 }
 
-// waits reports whether a failure's delay is not over. One that is longer than
+// backsOff reports whether a failure's delay is not over. One that is longer than
 // any delay comes from a clock that was wrong.
-func (in Input) waits(f *Failure) bool {
+func (in Input) backsOff(f *Failure) bool {
 	left := f.NextAt.Sub(in.Now)
 	return left > 0 && left <= in.Spec.RebuildPolicy.Retry.MaxBackoff.Duration
 }

@@ -53,7 +53,7 @@ type Calendar struct {
 	splay       time.Duration
 	gates       []v1alpha1.Gate
 	host        string
-	until       time.Time // of the override
+	opened      span // by the override
 }
 
 // entry is weekly, or one span of time.
@@ -92,11 +92,12 @@ func New(host string, w *v1alpha1.MaintenanceWindow) *Calendar {
 	return c
 }
 
-// OpenedUntil returns the calendar with its allow list open until then: deny
-// still wins.
-func (c *Calendar) OpenedUntil(until time.Time) *Calendar {
+// Opened returns the calendar with its allow list open in [from, until): deny
+// still wins. From is when it is asked: an override does not say since when, and
+// once it is over, the window is as if it had never been.
+func (c *Calendar) Opened(from, until time.Time) *Calendar {
 	opened := *c
-	opened.until = until
+	opened.opened = span{from.Unix(), until.Unix()}
 	return &opened
 }
 
@@ -210,7 +211,7 @@ func (c *Calendar) judge(now int64) Judgement {
 	return Judgement{State: Closed, Reason: ReasonOutsideAllow}
 }
 
-func (c *Calendar) overridden(now int64) bool { return !c.until.IsZero() && now < c.until.Unix() }
+func (c *Calendar) overridden(now int64) bool { return c.opened.from <= now && now < c.opened.to }
 
 // active returns the first entry that is active.
 func (c *Calendar) active(list []entry, now int64) (name string, ok bool) {
@@ -272,8 +273,8 @@ func (c *Calendar) edges(from, to int64) []int64 {
 			add(s)
 		}
 	}
-	if !c.until.IsZero() {
-		add(span{c.until.Unix(), c.until.Unix()})
+	if c.opened.from < c.opened.to {
+		add(c.opened)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)
@@ -334,11 +335,15 @@ func (c *Calendar) began(now int64) time.Time {
 	return time.Time{}
 }
 
-// startsAt is the host's own moment of an opening: rule 5. What was opened by
-// an override is not spread: a person waits.
+// startsAt is the host's own moment of an opening: rule 5. While an override
+// opens it, nothing is spread: a person waits.
 func (c *Calendar) startsAt(o Opening, limit time.Duration) time.Time {
 	if o.OpensAt.IsZero() { // it is open since ever
 		return time.Time{}
+	}
+	begin := max(o.OpensAt.Unix(), c.opened.from)
+	if c.overridden(begin) && (o.ClosesAt.IsZero() || !time.Unix(begin, 0).Add(limit).After(o.ClosesAt)) {
+		return time.Unix(begin, 0).UTC()
 	}
 	spread := c.splay
 	if !o.ClosesAt.IsZero() {
@@ -348,7 +353,7 @@ func (c *Calendar) startsAt(o Opening, limit time.Duration) time.Time {
 		}
 		spread = min(spread, max(0, room-Slack))
 	}
-	if spread < time.Second || c.overridden(o.OpensAt.Unix()) {
+	if spread < time.Second {
 		return o.OpensAt
 	}
 	h := fnv.New64a()

@@ -107,7 +107,7 @@ func TestOverrideOpensTheAllowListAlone(t *testing.T) {
 	w := nights("UTC")
 	w.Deny = []v1alpha1.WindowEntry{{Name: "noon", Start: "12:00", Duration: duration(time.Hour)}}
 	until := at(t, "2026-11-25T14:00:00Z")
-	c := window.New("web", w).OpenedUntil(until)
+	c := window.New("web", w).Opened(until.Add(-12*time.Hour), until)
 	for when, want := range map[string]string{
 		"2026-11-25T11:00:00Z": "Open OpenedByOverride", "2026-11-25T12:30:00Z": "Closed Denied",
 		"2026-11-25T13:59:59Z": "Open OpenedByOverride", "2026-11-25T14:00:00Z": "Closed OutsideAllow", "2026-11-25T23:00:00Z": "Open Allowed",
@@ -118,6 +118,29 @@ func TestOverrideOpensTheAllowListAlone(t *testing.T) {
 	}
 	if j := c.At(at(t, "2026-11-25T13:00:00Z")); !j.ClosesAt.Equal(until) {
 		t.Errorf("%+v", j)
+	}
+}
+
+// While an override opens a window, a host starts at once; when it is over, each
+// has its own moment again.
+func TestOverrideSpreadsNothingWhileItLasts(t *testing.T) {
+	t.Parallel()
+	w := nights("UTC")
+	w.Splay = duration(5 * time.Hour)
+	own := window.New("web", w).Openings(at(t, "2026-11-25T12:00:00Z"), 1, time.Minute)[0]
+	if !own.StartsAt.After(own.OpensAt.Add(time.Hour)) {
+		t.Fatalf("%+v", own)
+	}
+	until := own.OpensAt.Add(10 * time.Minute)
+	for when, want := range map[time.Time]window.Opening{
+		own.OpensAt.Add(-time.Hour):       {OpensAt: own.OpensAt.Add(-time.Hour), StartsAt: own.OpensAt.Add(-time.Hour), ClosesAt: own.ClosesAt},
+		own.OpensAt.Add(5 * time.Minute):  {Name: own.Name, OpensAt: own.OpensAt, StartsAt: own.OpensAt.Add(5 * time.Minute), ClosesAt: own.ClosesAt},
+		own.OpensAt.Add(10 * time.Minute): own,
+		own.OpensAt.Add(20 * time.Minute): own,
+	} {
+		if got := window.New("web", w).Opened(when, until).Openings(when, 1, time.Minute)[0]; got != want {
+			t.Errorf("%s: %+v, want %+v", when, got, want)
+		}
 	}
 }
 
