@@ -379,6 +379,11 @@ func (s *sim) inWindow(target string) {
 	case !j.ClosesAt.IsZero() && time.Until(j.ClosesAt) < limit-2*off:
 		s.fail("%s is activated with %s left outside its window", target, time.Until(j.ClosesAt))
 	}
+	for _, o := range s.calendar().Openings(time.Now(), 1, limit) {
+		if early := time.Until(o.StartsAt); !o.StartsAt.IsZero() && j.State == window.Open && early > off {
+			s.fail("%s is activated %s before the host's own part of its window", target, early)
+		}
+	}
 }
 
 // checkStatus wants that what the host says of itself is so.

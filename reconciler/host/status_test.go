@@ -110,6 +110,27 @@ func TestStatusStaysSmall(t *testing.T) {
 	}
 }
 
+// A write whose reply was lost may have been made: what is said next is put even
+// if it is what was said before.
+func TestStatusWhoseReplyWasLost(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	if _, err := w.r.Suspend("a moment", 0); err != nil {
+		t.Fatal(err)
+	}
+	w.store.Follow(fault.On("statuses/web.yaml", fault.Fault{Err: errors.New("connection reset"), Done: true}))
+	if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+		t.Error("a lost reply is no error")
+	}
+	w.want("Suspended", meta.True, "Suspended", "a moment")
+	w.store.Follow(nil)
+	if _, err := w.r.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	w.pass()
+	w.want("Suspended", meta.False, "Accepted", "")
+}
+
 // A status that may not be read is taken for absent; before it was written once
 // nobody knows whether another machine reports under this name.
 func TestNothingIsDoneBeforeTheStatusIsKnownToBeOurs(t *testing.T) {

@@ -38,6 +38,9 @@ type statusWriter struct {
 	putAt   time.Time
 	// last is the status as it was last read or put, for what carries on.
 	last *v1alpha1.HostStatus
+	// unsure says that a write failed since, which may have been carried out all
+	// the same: data may not be what is in the store.
+	unsure bool
 }
 
 // claim looks at the status in the store until it is known to be ours to write:
@@ -84,7 +87,7 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 	defer w.mu.Unlock()
 	due := now.Sub(w.putAt)+next/2 >= Heartbeat
 	same := reflect.DeepEqual(status, w.last)
-	if same && !due {
+	if same && !due && !w.unsure {
 		return nil // nothing is encoded to find that out
 	}
 	data := w.data
@@ -94,7 +97,7 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 			return err
 		}
 	}
-	if due || !bytes.Equal(data, w.data) {
+	if due || w.unsure || !bytes.Equal(data, w.data) {
 		if err := w.replace(ctx, data, now); err != nil {
 			return err
 		}
@@ -119,7 +122,7 @@ func (w *statusWriter) replace(ctx context.Context, data []byte, now time.Time) 
 	if errors.Is(err, store.ErrConflict) {
 		etag, err = w.resolve(ctx, data, now)
 	}
-	if err != nil {
+	if w.unsure = err != nil; err != nil {
 		return err
 	}
 	w.etag, w.data, w.putAt, w.assumed = etag, data, now, false
