@@ -115,8 +115,9 @@ type sim struct {
 	newest     string            // toplevel
 
 	// What must not be tried again: taken back, by toplevel and policy.
-	taken map[string]bool
-	tries map[string]int
+	taken   map[string]bool
+	tries   map[string]int
+	lifting bool // a request to retry is on its way
 	// recorded is what a transaction goes back to.
 	recorded map[string]string
 	changes  int // of the status since the last event

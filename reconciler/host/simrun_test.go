@@ -151,8 +151,7 @@ func (s *sim) askFor(what string) {
 		s.override.Suspend = &v1alpha1.Suspend{Reason: "operator", Until: new(meta.NewTime(time.Now().Add(36 * time.Hour)))}
 	case "retry":
 		s.override.RetryRequestedAt = s.stamp()
-		clear(s.taken)
-		clear(s.tries)
+		s.lift()
 	case "reconcile":
 		s.override.ReconcileRequestedAt = s.stamp()
 	case "open":
@@ -161,6 +160,14 @@ func (s *sim) askFor(what string) {
 		s.override = v1alpha1.HostOverrideSpec{RetryRequestedAt: s.override.RetryRequestedAt, ReconcileRequestedAt: s.override.ReconcileRequestedAt}
 	}
 	s.ask()
+}
+
+// lift asks for another try of everything, also of what is taken back before the
+// request is seen.
+func (s *sim) lift() {
+	clear(s.taken)
+	clear(s.tries)
+	s.lifting = true
 }
 
 func (s *sim) askLocally(what string) {
@@ -174,8 +181,7 @@ func (s *sim) askLocally(what string) {
 		s.local = false
 	default:
 		if what == "retry" {
-			clear(s.taken)
-			clear(s.tries)
+			s.lift()
 		}
 		s.r.Ask(what == "retry")
 	}
@@ -235,8 +241,11 @@ func (s *sim) pass() (changed bool) {
 		s.start()
 	}
 	now := s.seen()
-	if err == nil && !killed && !restart && !away && !s.away() {
-		s.checkStatus()
+	if err == nil && !killed && !restart {
+		s.lifting = false
+		if !away && !s.away() {
+			s.checkStatus()
+		}
 	}
 	return killed || restart || now != before
 }
@@ -316,7 +325,7 @@ func (s *sim) begun(a nixos.Activation) {
 		if a.Toplevel != t.Plan.Recorded.Running {
 			s.fail("taken back to %s instead of %s", s.name(a.Toplevel), s.name(t.Plan.Recorded.Running))
 		}
-		if s.sick(t.Plan.Target) && !s.away() {
+		if s.sick(t.Plan.Target) && !s.away() && !s.lifting {
 			s.taken[t.Plan.Target+s.policy()] = true
 		}
 	}
@@ -444,8 +453,7 @@ func (s *sim) end() {
 	s.faultEnds, s.kill, s.power = time.Now(), 0, 0
 	s.askLocally("resume")
 	s.override = v1alpha1.HostOverrideSpec{RetryRequestedAt: s.stamp()}
-	clear(s.taken)
-	clear(s.tries)
+	s.lift()
 	s.ask()
 	s.declare("")
 	s.publish("")
