@@ -116,9 +116,9 @@ func (r *Reconciler) collectGarbage(ctx context.Context) error {
 	return nil
 }
 
-// prune makes room on /boot: the boot loader's installer, run for the profile as
-// it is, removes what it keeps for generations that are gone. Gates say whether
-// that helped.
+// prune makes room on /boot: the boot loader's installer, run once more for what
+// is the boot default, removes what it keeps for generations that are gone. Gates
+// say whether that helped.
 func (r *Reconciler) prune(ctx context.Context, p *pass) error {
 	m, policy := p.machine, r.policy()
 	r.journal.PrunedAt, r.journal.PrunedTo = r.opts.Now(), *policy.Retention.Generations
@@ -126,10 +126,14 @@ func (r *Reconciler) prune(ctx context.Context, p *pass) error {
 		return err
 	}
 	err := r.opts.Activator.Retain(ctx, r.journal.PrunedTo, m.Profile, m.Running, m.Booted, m.BootDefault)
-	if err == nil && m.Profile != "" {
+	usual := m.BootDefault
+	if usual == nixos.Unknown {
+		usual = m.Profile
+	}
+	if err == nil && usual != "" {
 		limit := policy.Timeouts.Activate.Duration
 		r.pulse.Begin("make room on /boot", limit+2*awaitSlack)
-		_, err = r.runStc(ctx, nixos.Activation{ID: transaction.RunID(r.opts.NewID(), "prune"), Toplevel: m.Profile, Action: nixos.ActionBoot, Limit: limit})
+		_, err = r.runStc(ctx, nixos.Activation{ID: transaction.RunID(r.opts.NewID(), "prune"), Toplevel: usual, Action: nixos.ActionBoot, Limit: limit})
 	}
 	if err != nil {
 		r.opts.Log.Error(err, "Could not make room on /boot", "host", r.opts.Host)

@@ -59,8 +59,8 @@ func TestFullBootIsPruned(t *testing.T) {
 	for _, call := range w.machine.Calls()[calls:] {
 		made = append(made, strings.Fields(call)[0])
 	}
-	if strings.Join(made, " ") != "build boot" {
-		t.Errorf("it made %v", made)
+	if m := w.machine.State(); strings.Join(made, " ") != "build boot" || m.BootDefault != m.Running {
+		t.Errorf("it made %v: %+v", made, m)
 	}
 	w.spec("  rebuildPolicy: {retention: {generations: 2}}\n")
 	w.pass()
