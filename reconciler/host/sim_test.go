@@ -118,8 +118,9 @@ type sim struct {
 	taken   map[string]bool
 	tries   map[string]int
 	lifting bool // a request to retry is on its way
-	// recorded is what a transaction goes back to.
-	recorded map[string]string
+	// keys are what transactions are remembered by in taken: the policy may change
+	// while one is under way.
+	keys map[string]string
 	changes  int // of the status since the last event
 	status   string
 	decoded  struct {
@@ -151,7 +152,7 @@ func simulate(t *testing.T, h history, b bug) string {
 	synctest.Test(t, func(t *testing.T) {
 		s := &sim{
 			t: t, bug: b, machine: &nixfake.Machine{}, store: fault.New(mem.New(time.Now)), state: filepath.Join(dir, "state"),
-			flakes: map[string]string{}, taken: map[string]bool{}, tries: map[string]int{}, recorded: map[string]string{},
+			flakes: map[string]string{}, taken: map[string]bool{}, tries: map[string]int{}, keys: map[string]string{},
 		}
 		s.begin()
 		for _, e := range h.Events {

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -326,7 +327,7 @@ func (s *sim) begun(a nixos.Activation) {
 			s.fail("taken back to %s instead of %s", s.name(a.Toplevel), s.name(t.Plan.Recorded.Running))
 		}
 		if s.sick(t.Plan.Target) && !s.away() && !s.lifting {
-			s.taken[t.Plan.Target+s.policy()] = true
+			s.taken[cmp.Or(s.keys[t.Plan.ID], t.Plan.Target+s.policy())] = true
 		}
 	}
 }
@@ -342,6 +343,7 @@ func (s *sim) name(toplevel string) string {
 // activating wants that a target may be activated now.
 func (s *sim) activating(t *transaction.Transaction) {
 	key, target := t.Plan.Target+s.policy(), s.name(t.Plan.Target)
+	s.keys[t.Plan.ID] = key
 	s.tries[key]++
 	switch m := s.machine.State(); {
 	case m.Profile != t.Plan.Recorded.Profile:
