@@ -79,7 +79,7 @@ var errNotReady = errors.New("hosts are not Ready")
 // tookUp reports whether a host took a request up.
 func (h fleetHost) tookUp(asked *meta.Time) bool {
 	s := h.view.Status
-	return s != nil && s.Handled != nil && s.Handled.ReconcileRequestedAt != nil && s.Handled.ReconcileRequestedAt.Equal(asked.Time)
+	return s != nil && s.Handled != nil && s.Handled.ReconcileRequestedAt != nil && !s.Handled.ReconcileRequestedAt.Before(asked.Time) // a later one took its place
 }
 
 // cameToSomething reports whether a host took a request up, and does nothing

@@ -120,10 +120,10 @@ type sim struct {
 	lifting bool // a request to retry is on its way
 	// keys are what transactions are remembered by in taken: the policy may change
 	// while one is under way.
-	keys map[string]string
-	changes  int // of the status since the last event
-	status   string
-	decoded  struct {
+	keys    map[string]string
+	changes int // of the status since the last event
+	status  string
+	decoded struct {
 		text   string
 		status *v1alpha1.HostStatus
 	}
