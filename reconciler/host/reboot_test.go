@@ -180,6 +180,7 @@ func TestNothingBeginsWhileTheHostGoesDown(t *testing.T) {
 	w.pass()
 	calls := len(w.machine.Calls())
 	w.publish("web kernel:2 more")
+	w.r.Ask(true) // not even at an operator's word
 	w.pass()
 	w.want("Ready", meta.False, "Rebooting", "Nothing is begun meanwhile.")
 	if walls := w.machine.Walls(); len(w.machine.Calls()) != calls || len(walls) != 1 {

@@ -218,7 +218,7 @@ func TestDecisions(t *testing.T) {
 				fail("acts while suspended")
 			case in.StoreProblem != nil:
 				fail("acts by documents that may be old")
-			case in.Reboots.Asked > 0 && !in.Now.Before(in.Reboots.AskedAt) && in.Now.Before(in.Reboots.AskedAt.Add(15*time.Minute)):
+			case !in.Reboots.AskedAt.IsZero() && !in.Now.Before(in.Reboots.AskedAt) && in.Now.Before(in.Reboots.AskedAt.Add(15*time.Minute)):
 				fail("acts while the host goes down")
 			case in.BootedOther != "":
 				fail("acts against a person, or a boot counter")

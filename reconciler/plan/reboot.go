@@ -78,7 +78,7 @@ func RebootDue(in Input) (wanted, allowed bool) {
 // Nothing is begun meanwhile: it would be cut off, or take back what is booted.
 func (in Input) rebootUnderWay() bool {
 	since := in.Now.Sub(in.Reboots.AskedAt)
-	return in.Reboots.Asked > 0 && since >= 0 && since < in.Spec.RebuildPolicy.Timeouts.Reboot.Duration
+	return !in.Reboots.AskedAt.IsZero() && since >= 0 && since < in.Spec.RebuildPolicy.Timeouts.Reboot.Duration
 }
 
 func (in Input) underWay() Decision {
@@ -91,7 +91,7 @@ func (in Input) rebootStep() Action {
 	r, delay := in.Reboots, in.Spec.RebuildPolicy.Reboot.Delay.Duration
 	since := in.Now.Sub(r.Announced)
 	fresh := since >= 0 && since < delay+staleAnnouncement // else by a clock that was wrong, or too long ago
-	if !r.Announced.IsZero() && (fresh || r.Asked > 0) {
+	if !r.Announced.IsZero() && since >= 0 && (fresh || r.Asked > 0) {
 		return Reboot
 	}
 	return Announce
