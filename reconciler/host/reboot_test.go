@@ -159,6 +159,24 @@ func TestRebootIsNotAnnouncedTooLate(t *testing.T) {
 	}
 }
 
+// What was announced in the host's part of the window is made there.
+func TestRebootIsMadeWhereItWasAnnounced(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.spec(strings.Replace(reboots, "%s", "IfRequired", 1) + strings.Replace(mondays, "timeZone", "gates: [Reboot], splay: 6h, timeZone", 1))
+	w.publish("web kernel:2")
+	w.now = time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC)
+	for len(w.machine.Walls()) == 0 && w.now.Day() < 25 {
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	if n, walls := w.rebooted(), w.machine.Walls(); n != 1 || len(walls) != 1 {
+		t.Errorf("%d reboots at %s, said %q", n, w.now, walls)
+	}
+}
+
 // Who cannot tell whether somebody is logged in does not take nobody for granted.
 func TestSessionsThatNobodyKnows(t *testing.T) {
 	t.Parallel()

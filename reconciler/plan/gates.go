@@ -38,7 +38,11 @@ func (in Input) window(d Decision) Decision {
 	if in.ClockSkewed {
 		return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonClockSkewed, Message: in.skewed()}
 	}
-	next, open := in.start(limit)
+	spread := limit
+	if d.Action == Reboot { // at the same part of the window as it was announced
+		_, spread = in.gated(Announce)
+	}
+	next, open := in.start(limit, spread)
 	if open {
 		return d
 	}
@@ -52,10 +56,11 @@ func (in Input) window(d Decision) Decision {
 }
 
 // start returns the opening in which what takes limit may start, and whether
-// that is now. It is zero if there is none within the horizon.
-func (in Input) start(limit time.Duration) (next window.Opening, now bool) {
+// that is now. It is zero if there is none within the horizon. The host's part of
+// an opening is that of what takes spread.
+func (in Input) start(limit, spread time.Duration) (next window.Opening, now bool) {
 	for at, end := in.Now, in.Now.Add(window.Horizon); at.Before(end); {
-		list := in.Window.Openings(at, 1, limit)
+		list := in.Window.Openings(at, 1, spread)
 		if len(list) == 0 {
 			break
 		}
