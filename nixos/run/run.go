@@ -91,8 +91,26 @@ type Process struct {
 	err    error // of Wait, once done is closed
 }
 
+// busyTries and busyPause bound the wait for a program that was written just
+// now: until another child of this process has begun its own program, it holds
+// the file open for writing, too.
+const (
+	busyTries = 20
+	busyPause = 50 * time.Millisecond
+)
+
 // Start starts the command. Its limit counts from Wait.
-func Start(c Command) (*Process, error) {
+func Start(c Command) (p *Process, err error) {
+	for range busyTries {
+		if p, err = start(c); !errors.Is(err, syscall.ETXTBSY) {
+			return p, err
+		}
+		time.Sleep(busyPause)
+	}
+	return p, err
+}
+
+func start(c Command) (*Process, error) {
 	p := &Process{
 		name: c.Path, limit: c.Limit, grace: cmp.Or(c.Grace, defaultGrace), done: make(chan struct{}),
 		stdout: &head{limit: cmp.Or(c.MaxStdout, maxStdout)}, stderr: &tail{limit: maxStderr},
