@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/npcnix/npcnix/apis/codec"
@@ -29,7 +28,8 @@ type chosen struct {
 	all      bool
 }
 
-func (o *chosen) flags(f *pflag.FlagSet) {
+func (o *chosen) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVarP(&o.selector, "selector", "l", "", "the declared hosts whose labels match, such as role=web,env!=prod")
 	f.BoolVar(&o.all, "all", false, "all declared hosts")
 }
@@ -54,7 +54,7 @@ func (c *cli) suspendCommand() *cobra.Command {
 			return c.suspend(cmd.Context(), hosts, reason, length)
 		},
 	}
-	hosts.flags(cmd.Flags())
+	hosts.flags(cmd)
 	cmd.Flags().DurationVar(&length, "for", 0, "end it by itself after this time, such as 2h (default: until resume)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks (required)")
 	return cmd
@@ -70,7 +70,7 @@ func (c *cli) resumeCommand() *cobra.Command {
 			return c.resume(cmd.Context(), hosts)
 		},
 	}
-	hosts.flags(cmd.Flags())
+	hosts.flags(cmd)
 	return cmd
 }
 
@@ -113,7 +113,7 @@ func (c *cli) reconcileCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	hosts.flags(f)
+	hosts.flags(cmd)
 	f.BoolVar(&asked.retry, "retry", false, "also try again what was given up")
 	f.StringVar(&openUntil, "open-window-until", "", "open the maintenance window until this instant, such as 2026-11-22T12:00:00Z, or for a time such as 2h")
 	f.BoolVar(&asked.wait, "wait", false, "wait until the hosts have come to something, and fail unless all are Ready")
