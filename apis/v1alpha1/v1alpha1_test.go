@@ -72,6 +72,7 @@ func TestInvalidSpecs(t *testing.T) {
 		"{remote: prod, maintenanceWindow: {timeZone: \"+02:00\"}}":            "must be an IANA name",
 		"{remote: prod, maintenanceWindow: {timeZone: Etc/GMT+5}}":             "must be an IANA name",
 		"{remote: prod, maintenanceWindow: {timeZone: Europe/Atlantis}}":       "must be an IANA name",
+		window("deny: [" + strings.Repeat("{}, ", 65) + "]"):                   "must have at most 64 items",
 		window("allow: []"):                                                    "an empty list allows nothing",
 		window("gates: []"):                                                    "an empty list gates nothing",
 		window("gates: [Fetch]"):                                               "spec.maintenanceWindow.gates[0]: Unsupported value",

@@ -15,7 +15,6 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/sys/unix"
 
-	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/host"
 )
@@ -179,10 +178,8 @@ func (c *control) ask(retry bool) (answer, error) {
 	if retry {
 		message += " Quarantine and back-off are forgotten; suspension and the grace of a drift are not."
 	}
-	if s := c.r.Status(); s != nil {
-		if suspended := meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionSuspended); suspended != nil && suspended.Status == meta.True {
-			message += " But when it was looked last, it was suspended: " + suspended.Message
-		}
+	if s := c.r.Status(); s != nil && suspension(s) != "" {
+		message += " But when it was looked last, it was suspended: " + suspension(s)
 	}
 	return answer{Message: message}, nil
 }

@@ -175,8 +175,8 @@ func printStatus(line func(string, ...any), s *v1alpha1.HostStatus) {
 		line("Ready:     %s, %s", c.Status, c.Reason)
 		line("           %s", strings.ReplaceAll(printable(c.Message), "\n", "\n           "))
 	}
-	if c := meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionSuspended); c != nil && c.Status == meta.True {
-		line("Suspended: %s", printable(c.Message))
+	if text := suspension(s); text != "" {
+		line("Suspended: %s", printable(text))
 	}
 	if w := s.Status.Window; w != nil && w.Reason != window.ReasonAlwaysOpen {
 		line("Window:    %s", windowText(w))
@@ -198,6 +198,14 @@ func printStatus(line func(string, ...any), s *v1alpha1.HostStatus) {
 	for _, warning := range s.Status.Agent.Warnings {
 		line("Warning:   %s", printable(warning))
 	}
+}
+
+// suspension is the sentence on what suspends the host; empty if nothing does.
+func suspension(s *v1alpha1.HostStatus) string {
+	if !meta.IsTrue(s.Status.Conditions, v1alpha1.ConditionSuspended) {
+		return ""
+	}
+	return meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionSuspended).Message
 }
 
 // windowText says what the window is, and until when.

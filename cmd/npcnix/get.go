@@ -44,7 +44,12 @@ func (o getOptions) check() (labels.Selector, error) { //nolint:ireturn // the l
 	if !slices.Contains([]string{"", "wide", "json", "yaml", "name"}, o.output) {
 		return nil, fmt.Errorf("%w: -o %s: expected wide, json, yaml or name", errUsage, o.output)
 	}
-	selector, err := labels.Parse(o.selector)
+	return parseSelector(o.selector)
+}
+
+// parseSelector reads what -l says; empty is everything.
+func parseSelector(s string) (labels.Selector, error) { //nolint:ireturn // the library's own
+	selector, err := labels.Parse(s)
 	if err != nil {
 		return nil, fmt.Errorf("%w: -l: %w", errUsage, err)
 	}

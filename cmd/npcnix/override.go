@@ -134,7 +134,7 @@ func (c *cli) choose(ctx context.Context, o chosen) (store.Store, fleet, error) 
 	if ways != 1 {
 		return nil, fleet{}, fmt.Errorf("%w: choose hosts by their names, with -l SELECTOR, or with --all: one of the three", errUsage)
 	}
-	selector, err := getOptions{selector: o.selector}.check()
+	selector, err := parseSelector(o.selector)
 	if err != nil {
 		return nil, fleet{}, err
 	}
@@ -222,15 +222,17 @@ func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error 
 	if err != nil {
 		return err
 	}
-	refused := f.refusing(asked, c.now())
+	var refused []error
+	willing := slices.DeleteFunc(f.hosts, func(h fleetHost) bool {
+		errs := h.refusing(asked, c.now())
+		refused = append(refused, errs...)
+		return len(errs) > 0
+	})
 	if len(refused) > 0 && len(hosts.names) > 0 {
 		return fmt.Errorf("%w, so nobody is asked: %w", errRefused, errors.Join(refused...))
 	}
 	waits := map[string]*meta.Time{}
-	for _, h := range f.hosts {
-		if len(h.refusing(asked, c.now())) > 0 {
-			continue
-		}
+	for _, h := range willing {
 		if waits[h.view.Metadata.Name], err = c.reconcileHost(ctx, s, h, asked); err != nil {
 			return err
 		}
@@ -244,15 +246,8 @@ func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error 
 	return err
 }
 
-// refusing says which hosts are suspended, so that asking them is no use. Only
-// closing a window is.
-func (f fleet) refusing(asked request, now time.Time) (errs []error) {
-	for _, h := range f.hosts {
-		errs = append(errs, h.refusing(asked, now)...)
-	}
-	return errs
-}
-
+// refusing says what suspends a host, so that asking it is no use. Only closing a
+// window is.
 func (h fleetHost) refusing(asked request, now time.Time) (errs []error) {
 	if asked.closeWindow {
 		return nil

@@ -25,7 +25,7 @@ func (c *cli) wait(ctx context.Context, s store.Store, asked map[string]*meta.Ti
 	defer ticker.Stop()
 	all, unready := len(asked), 0
 	var f fleet
-	for len(asked) > 0 {
+	for all > 0 {
 		now, err := c.readFleet(limited, s, slices.Collect(maps.Keys(asked)))
 		if err != nil && limited.Err() == nil {
 			return err
@@ -36,19 +36,15 @@ func (c *cli) wait(ctx context.Context, s store.Store, asked map[string]*meta.Ti
 			if err != nil {
 				return err
 			}
-			unready += n
-		}
-		if len(asked) == 0 {
-			break
+			if unready += n; len(asked) == 0 {
+				return notReady(unready, all)
+			}
 		}
 		select {
 		case <-limited.Done():
 			return c.waitedInVain(ctx, f, asked, limit)
 		case <-ticker.C:
 		}
-	}
-	if unready > 0 {
-		return fmt.Errorf("%w: %d of %d", errNotReady, unready, all)
 	}
 	return nil
 }
@@ -75,6 +71,13 @@ func (c *cli) tellWhatCame(f fleet, asked map[string]*meta.Time) (unready int, e
 
 // errNotReady is returned when hosts that were waited for are not Ready.
 var errNotReady = errors.New("hosts are not Ready")
+
+func notReady(unready, all int) error {
+	if unready == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d of %d", errNotReady, unready, all)
+}
 
 // tookUp reports whether a host took a request up.
 func (h fleetHost) tookUp(asked *meta.Time) bool {

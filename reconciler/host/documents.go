@@ -133,16 +133,19 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 	refuse := func(reason, message string) (*acceptedSpec, *plan.Problem) {
 		return nil, &plan.Problem{Reason: reason, Message: message, Stalled: true}
 	}
+	invalid := func(err error) (*acceptedSpec, *plan.Problem) {
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
+	}
 	doc, more, err := only(k, data)
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
+		return invalid(err)
 	}
 	spec, err := codec.DecodeStrict[v1alpha1.HostSpec](doc, v1alpha1.KindHostSpec)
 	if err == nil && spec.Metadata.Name != host {
 		err = fmt.Errorf("%s: metadata.name is %s, expected %s", k.key, spec.Metadata.Name, host)
 	}
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
+		return invalid(err)
 	}
 	unsupported := notSupported(spec.Spec)
 	if more {
@@ -153,15 +156,15 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 	}
 	digest, err := codec.SpecDigest(doc)
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
+		return invalid(err)
 	}
 	policy, err := codec.FieldDigest(doc, "spec", "rebuildPolicy")
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
+		return invalid(err)
 	}
 	checks, err := codec.FieldDigest(doc, "spec", "healthChecks")
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
+		return invalid(err)
 	}
 	return &acceptedSpec{
 		etag: k.etag, digest: digest, policyDigest: codec.Digest([]byte(policy + checks)),

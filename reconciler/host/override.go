@@ -55,23 +55,26 @@ func acceptOverride(k known, data []byte, host string) (*adoptedOverride, *plan.
 	refuse := func(reason, message string) (*adoptedOverride, *plan.Problem) {
 		return nil, &plan.Problem{Reason: reason, Message: message, Stalled: true}
 	}
+	invalid := func(err error) (*adoptedOverride, *plan.Problem) {
+		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
+	}
 	doc, more, err := only(k, data)
 	if more {
 		return refuse(v1alpha1.ReasonNotSupported, notSupportedMessage([]string{secondDocument}))
 	}
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
+		return invalid(err)
 	}
 	override, err := codec.DecodeStrict[v1alpha1.HostOverride](doc, v1alpha1.KindHostOverride)
 	if err == nil && override.Metadata.Name != host {
 		err = fmt.Errorf("%s: metadata.name is %s, expected %s", k.key, override.Metadata.Name, host)
 	}
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
+		return invalid(err)
 	}
 	digest, err := codec.SpecDigest(doc)
 	if err != nil {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
+		return invalid(err)
 	}
 	return &adoptedOverride{etag: k.etag, digest: digest, spec: override.Spec}, nil
 }

@@ -15,14 +15,16 @@ func (in Input) gated(act Action) (gate v1alpha1.Gate, limit time.Duration) {
 		gate = v1alpha1.GateBuild
 	case Activate, Stage, Commit: // writing the boot loader is an activation too
 		gate = v1alpha1.GateActivate
-	case Announce: // the delay is a part of the window too
-		return v1alpha1.GateReboot, window.Limits(*in.Spec)[v1alpha1.GateReboot] + in.Spec.RebuildPolicy.Reboot.Delay.Duration
-	case Reboot:
+	case Announce, Reboot:
 		gate = v1alpha1.GateReboot
 	case None, DryActivate, CollectGarbage, Prune:
 		return "", 0
 	}
-	return gate, window.Limits(*in.Spec)[gate]
+	limit = window.Limits(*in.Spec)[gate]
+	if act == Announce { // its delay is a part of the window too
+		limit += in.Spec.RebuildPolicy.Reboot.Delay.Duration
+	}
+	return gate, limit
 }
 
 // window holds an act back until the window is open, with enough of it left and

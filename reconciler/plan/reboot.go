@@ -90,11 +90,14 @@ func (in Input) underWay() Decision {
 func (in Input) rebootStep() Action {
 	r, delay := in.Reboots, in.Spec.RebuildPolicy.Reboot.Delay.Duration
 	since := in.Now.Sub(r.Announced)
-	fresh := since >= 0 && since < delay+staleAnnouncement // else by a clock that was wrong, or too long ago
-	if !r.Announced.IsZero() && since >= 0 && (fresh || r.Asked > 0) {
+	switch {
+	case r.Announced.IsZero() || since < 0: // the latter by a clock that was wrong
+		return Announce
+	case since < delay+staleAnnouncement || r.Asked > 0:
 		return Reboot
+	default:
+		return Announce
 	}
-	return Announce
 }
 
 // reboot decides about a reboot that is wanted: it waits for the window and for
