@@ -15,7 +15,8 @@ var byHand = scenario{"somebody switches at the same moment", func(h *machine) {
 		return err == nil
 	})
 	h.wait("the transaction is superseded", 60*time.Second, func() bool {
-		return strings.Contains(h.sh("cat /var/lib/npcnix/transactions/*/outcome.json /var/lib/npcnix/journal.json"), `"Superseded"`)
+		out, _ := h.try("cat /var/lib/npcnix/transactions/*/outcome.json /var/lib/npcnix/journal.json") // the former is written in the end alone
+		return strings.Contains(out, `"Superseded"`)
 	})
 	h.eventually(release, release, release) // as drift, after its grace
 	h.ready("True", "UpToDate")
