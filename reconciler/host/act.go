@@ -72,6 +72,9 @@ func (r *Reconciler) observeAgain(ctx context.Context, p *pass) error {
 }
 
 func (r *Reconciler) act(ctx context.Context, p *pass) error {
+	if p.decision.Action == plan.Announce { // a word to who is logged in, which leaves the host as it is
+		return r.announceReboot(ctx)
+	}
 	if attempts(p.decision.Action) {
 		if err := r.open(ctx); err != nil {
 			return err
@@ -95,7 +98,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 // attempts reports whether an act is part of an attempt of its own.
 func attempts(a plan.Action) bool {
 	switch a {
-	case plan.CollectGarbage, plan.Prune, plan.Announce, plan.Reboot: // the last one goes on with the attempt that staged the system
+	case plan.CollectGarbage, plan.Prune, plan.Reboot: // the last one goes on with the attempt that staged the system
 		return false
 	default:
 		return true
@@ -161,8 +164,6 @@ func (r *Reconciler) carryOut(ctx context.Context, p *pass) error {
 		return r.collectGarbage(ctx)
 	case plan.Prune:
 		return r.prune(ctx, p)
-	case plan.Announce:
-		return r.announceReboot(ctx)
 	case plan.Reboot:
 		return r.reboot(ctx, p)
 	default:
@@ -187,9 +188,7 @@ func (r *Reconciler) refused(ctx context.Context, p *pass) (bool, error) {
 // moment once there is one.
 func (r *Reconciler) decide(ctx context.Context, in plan.Input) (plan.Decision, error) {
 	d := plan.Decide(in)
-	switch d.Action {
-	case plan.Activate, plan.Stage, plan.Commit, plan.Announce, plan.Reboot:
-	default:
+	if !in.Last(d.Action) {
 		return d, nil
 	}
 	other, err := r.opts.Observer.OtherSwitch(ctx)

@@ -28,13 +28,13 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 		return r.closeHeld(p)
 	}
 	inForce := in.Machine.Runs(in.Desired) && in.Machine.Profile == in.Desired && in.Unproven != in.Desired
-	if j.Tries.Failure == nil && !j.open() && (!inForce || j.Committed == in.Desired) {
+	if j.Tries.Failure == nil && !j.Asked && !j.open() && (!inForce || j.Committed == in.Desired) {
 		return nil
 	}
 	if j.open() {
 		r.endWithoutActivation(in.Spec.RebuildPolicy.Mode)
 	}
-	j.Tries = tries{Key: j.Tries.Key}
+	j.Tries, j.Asked = tries{Key: j.Tries.Key}, false
 	if inForce {
 		j.Committed = in.Desired
 	}
@@ -70,7 +70,7 @@ func (r *Reconciler) open(ctx context.Context) error {
 	if j.open() {
 		r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "A newer generation took its place.")
 	}
-	if err := r.unstage(ctx); err != nil {
+	if err := r.unstage(ctx, "Another target took its place."); err != nil {
 		return err
 	}
 	j.begin(v1alpha1.Attempt{
@@ -92,9 +92,17 @@ func (r *Reconciler) enter(ph phase) error {
 // fail ends the attempt and remembers how, so that the planner can decide
 // whether and when it is tried again.
 func (r *Reconciler) fail(p *pass, class plan.Class, reason, message string) error {
-	j, now := r.journal, r.opts.Now()
+	j := r.journal
+	message = r.failed(p, class, reason, message)
+	j.end(phaseFailed, v1alpha1.OutcomeFailed, reason, message, r.opts.Now())
+	return r.save()
+}
+
+// failed remembers how an act failed, and returns what is said of it.
+func (r *Reconciler) failed(p *pass, class plan.Class, reason, message string) string {
+	j := r.journal
 	message = meta.Cut(transaction.Sentence(message), maxWhy)
-	p.attempted = true
+	p.attempted, j.Asked = true, false
 	n := int32(1)
 	switch class {
 	case plan.Transient:
@@ -109,10 +117,9 @@ func (r *Reconciler) fail(p *pass, class plan.Class, reason, message string) err
 	}
 	j.Tries.Failure = &plan.Failure{
 		Class: class, Reason: reason, Message: message, Content: r.documents.contentOr(""),
-		NextAt: now.Add(plan.Backoff(r.policy().Retry, n)),
+		NextAt: r.opts.Now().Add(plan.Backoff(r.policy().Retry, n)),
 	}
-	j.end(phaseFailed, v1alpha1.OutcomeFailed, reason, message, now)
-	return r.save()
+	return message
 }
 
 // policy is the rebuildPolicy in force, or the default where none is known.

@@ -29,7 +29,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""
 	}
-	j.RebootNeeded, j.LeaveBoot, j.Reboot = false, o.RebootFrom, nil
+	j.RebootNeeded, j.LeaveBoot, j.Reboot, j.Asked = false, o.RebootFrom, nil, false
 	var err error
 	switch o.Kind {
 	case transaction.Committed, transaction.Tested:
@@ -89,6 +89,9 @@ func (r *Reconciler) inForce(ctx context.Context, t *transaction.Transaction, o 
 		return fmt.Errorf("list units: %w", err)
 	}
 	j.Units = &units
+	if t.AwaitedBoot() {
+		j.VainBoots = nil
+	}
 	r.healthy()
 	j.Drift, j.Unproven, j.Superseded, j.BootedOther = nil, "", "", nil
 	j.Tries = tries{Key: j.Tries.Key}
@@ -107,6 +110,7 @@ func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Trans
 		if ctx.Err() != nil {
 			return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
 		}
+		r.noVerdict(t)
 		message := joinMessage(o) + " It could not be reached from the earlier system either."
 		r.endAttempt(phaseRolledBack, v1alpha1.OutcomeInconclusive, v1alpha1.ReasonInconclusive, message)
 		j.Tries.Failure = &plan.Failure{
@@ -130,6 +134,7 @@ func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Trans
 	}
 	message := joinMessage(o)
 	if o.Problem.Transient && o.Kind == transaction.RolledBack {
+		r.noVerdict(t)
 		err := r.fail(p, plan.Transient, o.Problem.Reason, message)
 		j.Phase, j.Attempt.Outcome = end.phase, end.outcome
 		return err
@@ -138,6 +143,13 @@ func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Trans
 	j.Tries.Failure = nil // quarantine says it
 	r.endAttempt(end.phase, end.outcome, end.reason, message)
 	return nil
+}
+
+// noVerdict counts a boot whose target was taken back though it may be good.
+func (r *Reconciler) noVerdict(t *transaction.Transaction) {
+	if t.AwaitedBoot() {
+		r.journal.bootedInVain(t.Plan.Target, t.Plan.Policy)
+	}
 }
 
 // reachable reports whether the store can be reached from the earlier system,

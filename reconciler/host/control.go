@@ -117,27 +117,11 @@ func (q *requests) keep(status *v1alpha1.HostStatus) {
 	q.status = status
 }
 
-func (q *requests) takeReconcile() bool {
+// take returns what Ask asked for since it was called last.
+func (q *requests) take() (reconcile, retry bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	asked := q.reconcile
-	q.reconcile = false
-	return asked
-}
-
-func (q *requests) takeRetry() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	asked := q.retry
-	q.retry = false
-	return asked
-}
-
-// retry forgets, at an operator's word, what would hold the target back.
-func (r *Reconciler) retry() error {
-	if !r.requests.takeRetry() {
-		return nil
-	}
-	r.journal.forgive()
-	return r.save()
+	reconcile, retry = q.reconcile, q.retry
+	q.reconcile, q.retry = false, false
+	return reconcile, retry
 }

@@ -105,7 +105,7 @@ func TestFailedBuildBacksOffUntilItsAttemptsAreUsedUp(t *testing.T) {
 		t.Errorf("next attempt at %v", got)
 	}
 	w.once() // a person does not wait for the back-off
-	w.want("Ready", meta.False, "RetriesExhausted", "failed 3 of 3 times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes. Last: The build failed: builder for x failed.")
+	w.want("Ready", meta.False, "RetriesExhausted", "failed 3 of 3 times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes, or by npcnix reconcile --retry, or npcnix-reconciler retry on the host. Last: The build failed: builder for x failed.")
 	w.want("Stalled", meta.True, "RetriesExhausted", "")
 	w.once() // but maxAttempts is maxAttempts
 	w.now = w.now.Add(24 * time.Hour)

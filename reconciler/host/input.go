@@ -21,14 +21,13 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 	d, j, now := &r.documents, r.journal, r.opts.Now()
 	in := plan.Input{
 		Now: now, StoreProblem: p.storeProblem, SpecProblem: d.specProblem, Remote: d.publication, RemoteProblem: d.remoteProblem,
-		Committed: j.Committed, Staged: j.Staged, Unproven: j.Unproven, Asked: p.asked, Attempted: p.attempted,
+		Committed: j.Committed, Staged: j.Staged, Unproven: j.Unproven,
 	}
 	p.desired = nil
-	if err := r.retry(); err != nil {
+	if err := r.takeUp(p); err != nil {
 		return in, err
 	}
-	r.takeUp(p)
-	in.Asked = p.asked
+	in.Asked, in.Attempted = p.asked || j.Asked, p.attempted
 	r.declared(&in)
 	if in.Spec != nil && in.Remote != nil {
 		if err := r.desired(ctx, p); err != nil {
@@ -120,12 +119,15 @@ func (r *Reconciler) remembered(in *plan.Input, desired string) {
 	j := r.journal
 	in.Desired, in.RebootNeeded, in.Dry = desired, j.RebootNeeded, j.Dry
 	in.Quarantined = j.quarantined(desired, r.documents.accepted.policyDigest)
+	if v := j.VainBoots; v != nil && v.Toplevel == desired && v.Policy == r.documents.accepted.policyDigest {
+		in.VainBoots = v.Count
+	}
 	if j.Superseded == desired { // a person switched away from it: drift
 		in.Committed = desired
 	}
 	if b := j.BootedOther; b != nil && b.Committed == desired && b.Content == in.Content {
 		in.BootedOther = fmt.Sprintf("The host booted %s instead of %s, which was committed last: a person or a boot counter wanted that. "+
-			"Nothing is corrected until the spec or the remote changes, or npcnix-reconciler retry on the host.", b.Booted, b.Committed)
+			"Nothing is corrected until the spec or the remote changes, or until %s.", b.Booted, b.Committed, plan.ByWord)
 	}
 }
 
@@ -158,15 +160,16 @@ func (r *Reconciler) trackDrift(ctx context.Context, in *plan.Input) error {
 		j.Drift = nil
 	case j.Drift == nil || (j.Drift.Running != in.Machine.Running && !in.Machine.Runs(in.Desired)):
 		j.Drift = &drift{Running: in.Machine.Running, Since: in.Now}
-		r.warnOfCorrection(ctx, *in)
 	default:
 		in.DriftSince = j.Drift.Since
 		return nil
 	}
-	if j.Drift != nil {
-		in.DriftSince = j.Drift.Since
+	if err := r.save(); err != nil || !drifted {
+		return err
 	}
-	return r.save()
+	in.DriftSince = j.Drift.Since
+	r.warnOfCorrection(ctx, *in)
+	return nil
 }
 
 // warnOfCorrection tells those who are logged in, who may have changed the host

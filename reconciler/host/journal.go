@@ -112,10 +112,15 @@ type journal struct {
 	BootedOther *bootedOther `json:"bootedOther,omitempty"`
 	// Units are the services as they were when the committed system was confirmed.
 	Units *health.Baseline `json:"units,omitempty"`
-	// Handled are the requests of the override that were taken up.
+	// Handled are the requests of the override that were taken up. Asked says that
+	// one was, or one of a person on the host, and that no attempt has ended since.
 	Handled v1alpha1.Handled `json:"handled,omitzero"`
+	Asked   bool             `json:"asked,omitempty"`
 	// Reboot is one that is wanted.
 	Reboot *plan.Reboots `json:"reboot,omitempty"`
+	// VainBoots are those of a system that was booted and taken back without a
+	// verdict about it. A commit does not forget them, but one by a boot.
+	VainBoots *vainBoots `json:"vainBoots,omitempty"`
 	// CollectedAt is when garbage was collected last.
 	CollectedAt time.Time `json:"collectedAt,omitzero"`
 	// PrunedAt is when room was made on /boot last, and PrunedTo how many
@@ -134,6 +139,13 @@ type quarantined struct {
 	Message string `json:"message"`
 }
 
+// vainBoots counts the boots of a system, under one policy.
+type vainBoots struct {
+	Toplevel string `json:"toplevel"`
+	Policy   string `json:"policy"`
+	Count    int32  `json:"count"`
+}
+
 // bootedOther is a boot into another system than the committed one, which
 // counts until the documents' content changes.
 type bootedOther struct {
@@ -144,7 +156,7 @@ type bootedOther struct {
 
 // forgive forgets, at an operator's word, what would hold a target back.
 func (j *journal) forgive() {
-	j.Quarantine, j.BootedOther = nil, nil
+	j.Quarantine, j.BootedOther, j.VainBoots = nil, nil, nil
 	j.Tries = tries{Key: j.Tries.Key}
 	if j.Reboot != nil {
 		j.Reboot.Asked = 0
@@ -159,6 +171,14 @@ func (j *journal) quarantine(q quarantined) {
 	j.Quarantine = slices.DeleteFunc(j.Quarantine, func(old quarantined) bool { return old.Toplevel == q.Toplevel && old.Policy == q.Policy })
 	j.Quarantine = append([]quarantined{q}, j.Quarantine...)
 	j.Quarantine = j.Quarantine[:min(len(j.Quarantine), maxQuarantine)]
+}
+
+// bootedInVain counts one more boot of a target.
+func (j *journal) bootedInVain(toplevel, policy string) {
+	if v := j.VainBoots; v == nil || v.Toplevel != toplevel || v.Policy != policy {
+		j.VainBoots = &vainBoots{Toplevel: toplevel, Policy: policy}
+	}
+	j.VainBoots.Count++
 }
 
 // quarantined says why a target is not tried, or "".

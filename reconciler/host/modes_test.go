@@ -164,3 +164,36 @@ func TestSpecialisationIsKept(t *testing.T) {
 		t.Errorf("attempt %+v", a)
 	}
 }
+
+// A staged system is taken back within the window alone, and while nobody else
+// switches, whatever the new policy is.
+func TestStagedSystemIsTakenBackWhereItMay(t *testing.T) {
+	t.Parallel()
+	const mode = "  rebuildPolicy: {mode: %s, timeouts: {activate: 1s, confirm: 1s, reboot: 10m}}\n"
+	for _, next := range []string{"DryActivate", "Build"} {
+		w := converged(t)
+		w.spec(strings.Replace(mode, "%s", "Boot", 1))
+		w.publish("web 2")
+		w.pass()
+		w.want("Ready", meta.False, "RebootPending", "")
+		staged := w.machine.State().BootDefault
+		w.machine.Other = "nixos-rebuild"
+		w.publish("web 3")
+		w.spec(strings.Replace(mode, "%s", next, 1))
+		w.pass()
+		w.want("Ready", meta.False, "SwitchActive", "")
+		w.machine.Other = ""
+		w.spec(strings.Replace(mode, "%s", next, 1) + mondays)
+		w.pass()
+		w.want("Ready", meta.False, "WaitingForWindow", "")
+		if got := w.machine.State().BootDefault; got != staged {
+			t.Errorf("%s: the boot default is %s", next, got)
+		}
+		w.spec(strings.Replace(mode, "%s", next, 1))
+		w.pass()
+		w.want("Ready", meta.True, "BuiltOnly", "")
+		if got := w.machine.State().BootDefault; got == staged {
+			t.Errorf("%s: still boots %s", next, got)
+		}
+	}
+}

@@ -87,19 +87,34 @@ func (d *documents) overrideSpec() v1alpha1.HostOverrideSpec {
 	return d.adopted.spec
 }
 
-// takeUp takes up what the override asks for anew.
-func (r *Reconciler) takeUp(p *pass) {
+// takeUp takes up what was asked for anew, through the override or on the host.
+// It counts until an attempt has ended, or nothing is left to do, whatever holds
+// the host back until then.
+func (r *Reconciler) takeUp(p *pass) error {
+	j := r.journal
+	here, retryHere := r.requests.take()
 	reconcile, retry := r.requested()
-	p.asked = p.asked || reconcile || retry
-	if retry {
-		r.journal.forgive()
+	if !here && !reconcile && !retry {
+		return nil
 	}
+	j.Asked, p.attempted = true, false
+	if retry || retryHere {
+		j.forgive()
+	}
+	if !here { // it is saved once it is decided upon
+		return nil
+	}
+	err := r.save()
+	if err != nil {
+		r.Ask(retryHere)
+	}
+	return err
 }
 
-// handled remembers what was taken up, once a decision is made in view of it: a
-// look that could not decide leaves it to the next one.
+// handled remembers which requests were taken up, once a decision is made in view
+// of them: a look without the store leaves that to the next one.
 func (r *Reconciler) handled(in plan.Input) error {
-	if reconcile, retry := r.requested(); in.StoreProblem != nil || in.Remote == nil || (!reconcile && !retry) {
+	if reconcile, retry := r.requested(); in.StoreProblem != nil || (!reconcile && !retry) {
 		return nil
 	}
 	asked := r.documents.overrideSpec()

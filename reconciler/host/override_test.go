@@ -89,14 +89,7 @@ func TestRequestsOfTheOverride(t *testing.T) {
 // A request that comes with a look that cannot do anything is not lost with it.
 func TestRequestIsHandledByALookThatCan(t *testing.T) {
 	t.Parallel()
-	w := converged(t)
-	w.machine.OnBuild = func(nixos.BuildRequest) error {
-		return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "no", ExitCode: 1}
-	}
-	w.publish("web 2")
-	w.pass()
-	w.want("Ready", meta.False, "BuildFailed", "the next is due at")
-	w.machine.OnBuild = nil
+	w := failedOnce(t)
 	w.override(`{reconcileRequestedAt: "2026-11-22T10:00:00Z"}`)
 	w.store.Follow(fault.On("remotes/prod.yaml", fault.Fault{Err: errors.New("no route to host")}))
 	_, _ = w.r.Reconcile(t.Context(), "web")
@@ -110,6 +103,77 @@ func TestRequestIsHandledByALookThatCan(t *testing.T) {
 	if h := w.status().Status.Handled; h == nil || h.ReconcileRequestedAt == nil {
 		t.Errorf("handled %+v", h)
 	}
+}
+
+// A request counts until an attempt has ended, whatever holds the host back when
+// it is taken up: then back-off is not observed.
+func TestRequestsOutliveWhatHoldsTheHostBack(t *testing.T) {
+	t.Parallel()
+	const asked = `reconcileRequestedAt: "2026-11-22T10:00:00Z"`
+	for name, c := range map[string]struct{ hold, release func(w *world) }{
+		"suspended": {
+			func(w *world) { w.override(`{suspend: {reason: INC-42}, ` + asked + `}`) },
+			func(w *world) { w.override("{" + asked + "}") },
+		},
+		"no HostSpec": {
+			func(w *world) { w.override("{" + asked + "}"); w.delete("hosts/web.yaml") },
+			func(w *world) { w.put("hosts/web.yaml", hostSpec) },
+		},
+		"no room": {
+			func(w *world) { w.override("{" + asked + "}"); w.machine.Free = 1 },
+			func(w *world) { w.machine.Free = 1 << 40 },
+		},
+		"a closed window": {
+			func(w *world) {
+				w.override("{" + asked + "}")
+				w.spec(strings.Replace(mondays, "timeZone", "gates: [Build], timeZone", 1))
+			},
+			func(w *world) { w.spec("") },
+		},
+		"a store that is away, asked on the host": {
+			func(w *world) { w.r.Ask(false); w.store.Follow(down()) },
+			func(w *world) { w.store.Follow(nil) },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := failedOnce(t)
+			c.hold(w)
+			_, _ = w.r.Reconcile(t.Context(), "web")
+			w.restart()
+			c.release(w)
+			w.pass() // before the next attempt is due
+			w.want("Ready", meta.True, "UpToDate", "generation 2")
+		})
+	}
+}
+
+// failedOnce has an attempt behind it, and the next one is not due.
+func failedOnce(t *testing.T) *world {
+	t.Helper()
+	w := converged(t)
+	w.machine.OnBuild = func(nixos.BuildRequest) error {
+		return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "no", ExitCode: 1}
+	}
+	w.publish("web 2")
+	w.pass()
+	w.want("Ready", meta.False, "BuildFailed", "the next is due at")
+	w.machine.OnBuild = nil
+	return w
+}
+
+// One that comes during an attempt is not about that one.
+func TestRequestDuringAnAttempt(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.machine.OnBuild = func(nixos.BuildRequest) error {
+		w.machine.OnBuild = nil // what was wrong is mended, and somebody says so
+		w.override(`{reconcileRequestedAt: "2026-11-22T10:00:00Z"}`)
+		return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "no", ExitCode: 1}
+	}
+	w.publish("web 2")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 2")
 }
 
 func TestLocalSuspension(t *testing.T) {

@@ -31,7 +31,7 @@ type Outcome struct {
 
 // pass is one run through the steps.
 type pass struct {
-	// asked says that a person waits for the outcome.
+	// asked says that a person waits for the outcome of this very pass.
 	asked     bool
 	attempted bool
 	machine   nixos.Machine
@@ -75,7 +75,7 @@ func (r *Reconciler) steps() []step {
 
 // Reconcile is the loop's function: one pass, and the time until the next.
 func (r *Reconciler) Reconcile(ctx context.Context, _ string) (reconciler.Result, error) {
-	p := &pass{asked: r.requests.takeReconcile()}
+	p := &pass{}
 	err := r.pass(ctx, p)
 	next := r.untilNext(p.decision)
 	if errors.Is(err, errRestarting) {

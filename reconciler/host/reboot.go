@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
@@ -17,9 +18,10 @@ func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 	if j.Reboot != nil {
 		in.Reboots = *j.Reboot
 	}
-	if in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil || in.Unhealthy != "" {
+	if in.Suspended == nil && (in.Unsure() || in.Unhealthy != "") {
 		return nil // nothing is made of what may be old, and nothing is forgotten
 	}
+	in.Reboots = in.Reboots.Renew(in.Now, r.policy().Reboot.Delay.Duration)
 	wanted, allowed := plan.RebootDue(*in)
 	if !wanted {
 		return r.cancelReboot(ctx, in)
@@ -41,17 +43,42 @@ func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 }
 
 // cancelReboot forgets a reboot that is not wanted any more, and tells those who
-// were told of it.
+// were told of it. Whoever reboots the host later is not judged by it.
 func (r *Reconciler) cancelReboot(ctx context.Context, in *plan.Input) error {
 	j := r.journal
 	if j.Reboot == nil {
 		return nil
 	}
-	if !j.Reboot.Announced.IsZero() {
+	if err := r.unstageCommitted(ctx, in); err != nil {
+		return err
+	}
+	announced := !j.Reboot.Announced.IsZero()
+	j.Reboot, in.Reboots = nil, plan.Reboots{}
+	if err := r.save(); err != nil {
+		return err
+	}
+	if announced {
 		r.tell(ctx, "npcnix: the reboot that was announced is cancelled.")
 	}
-	j.Reboot, in.Reboots = nil, plan.Reboots{}
-	return r.save()
+	return nil
+}
+
+// unstageCommitted ends the transaction of a reboot into the committed system,
+// which is nothing without its reboot.
+func (r *Reconciler) unstageCommitted(ctx context.Context, in *plan.Input) error {
+	j := r.journal
+	if !j.Phase.waiting() {
+		return nil
+	}
+	t, err := r.transaction()
+	if err != nil || t == nil || !t.Plan.Committed {
+		return err
+	}
+	if err := r.unstage(ctx, "The reboot is not wanted any more."); err != nil {
+		return err
+	}
+	in.Staged, in.RebootNeeded = j.Staged, j.RebootNeeded
+	return nil
 }
 
 // tell says something to everybody who is logged in.
@@ -76,29 +103,39 @@ func (r *Reconciler) announceReboot(ctx context.Context) error {
 // like any other, and taken back if it does not prove itself: for that there is
 // a transaction, also where the system is committed already.
 func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
-	if !r.journal.Phase.waiting() {
-		if staged, err := r.stageReboot(ctx, p); !staged || err != nil {
-			return err
-		}
-	}
 	j := r.journal
+	if !j.Phase.waiting() { // that takes its time: what is declared by then is looked at once more
+		return r.stageReboot(ctx, p)
+	}
+	if r.suspension(r.opts.Now()) != nil { // by whoever was told of it just now
+		return nil
+	}
 	j.Reboot.Asked++
-	j.Reboot.AskedAt = r.opts.Now()
+	j.Reboot.AskedAt, j.Reboot.Within = r.opts.Now(), r.policy().Timeouts.Reboot.Duration
 	if err := r.enter(phaseRebootPending); err != nil {
 		return err
 	}
 	r.opts.Log.Info("Rebooting", "host", r.opts.Host, "target", p.desired.Toplevel, "asked", j.Reboot.Asked)
-	if err := r.opts.Power.Reboot(ctx, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil {
-		return fmt.Errorf("reboot: %w", err)
+	if err := r.opts.Power.Reboot(ctx, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil && ctx.Err() == nil {
+		return r.notRebooted(p, err)
 	}
 	return nil
 }
 
+// notRebooted remembers that the machine could not even be told to reboot.
+func (r *Reconciler) notRebooted(p *pass, why error) error {
+	reboot := r.journal.Reboot
+	reboot.Asked--
+	reboot.AskedAt, reboot.Within = time.Time{}, 0
+	r.failed(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host could not be told to reboot: "+why.Error())
+	return r.save()
+}
+
 // stageReboot begins the transaction of a reboot into the committed system. What
 // was booted before is what is gone back to.
-func (r *Reconciler) stageReboot(ctx context.Context, p *pass) (staged bool, err error) {
+func (r *Reconciler) stageReboot(ctx context.Context, p *pass) error {
 	if err := r.open(ctx); err != nil {
-		return false, err
+		return err
 	}
 	t, err := r.record(ctx, p)
 	if err == nil {
@@ -106,13 +143,12 @@ func (r *Reconciler) stageReboot(ctx context.Context, p *pass) (staged bool, err
 	}
 	if err != nil {
 		r.discard(context.WithoutCancel(ctx))
-		return false, r.fail(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host was not rebooted: "+err.Error())
+		return r.fail(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host was not rebooted: "+err.Error())
 	}
 	if err := r.enter(phaseStaging); err != nil {
-		return false, err
+		return err
 	}
-	err = r.drive(ctx, p, t)
-	return r.journal.Phase == phaseRebootPending, err
+	return r.drive(ctx, p, t)
 }
 
 // goesBackTo is what a transaction goes back to, profile and generation: the

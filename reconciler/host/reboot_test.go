@@ -1,7 +1,6 @@
 package host_test
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -174,120 +173,5 @@ func TestRebootIsMadeWhereItWasAnnounced(t *testing.T) {
 	w.pass()
 	if n, walls := w.rebooted(), w.machine.Walls(); n != 1 || len(walls) != 1 {
 		t.Errorf("%d reboots at %s, said %q", n, w.now, walls)
-	}
-}
-
-// Who cannot tell whether somebody is logged in does not take nobody for granted.
-func TestSessionsThatNobodyKnows(t *testing.T) {
-	t.Parallel()
-	w := rebooting(t, "IfRequired")
-	w.machine.SessionsErr = errors.New("no answer")
-	w.publish("web kernel:2")
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "The reboot waits for who is logged in (nobody knows who: logind does not answer), until 2026-11-22T11:00:00Z at the latest.")
-}
-
-// Nothing is begun while the machine goes down.
-func TestNothingBeginsWhileTheHostGoesDown(t *testing.T) {
-	t.Parallel()
-	w := rebooting(t, "IfRequired")
-	w.machine.OnPower = func() error { return nil } // it takes its time
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
-	w.pass()
-	calls := len(w.machine.Calls())
-	w.publish("web kernel:2 more")
-	w.r.Ask(true) // not even at an operator's word
-	w.pass()
-	w.want("Ready", meta.False, "Rebooting", "Nothing is begun meanwhile.")
-	if walls := w.machine.Walls(); len(w.machine.Calls()) != calls || len(walls) != 1 {
-		t.Errorf("calls %v, said %q", w.machine.Calls()[calls:], walls)
-	}
-	w.machine.OnPower = nil
-	w.machine.PowerCut()
-	w.restart()
-	w.pass()
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "generation 3")
-}
-
-// A machine that does not go down is asked three times.
-func TestRebootThatDoesNotHappen(t *testing.T) {
-	t.Parallel()
-	w := rebooting(t, "IfRequired")
-	w.machine.OnPower = func() error { return nil }
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
-	for n := 1; n <= 3; n++ {
-		w.pass()
-		w.want("Ready", meta.False, "Rebooting", "The host was told to reboot at ")
-		w.restart() // it is the same boot
-		w.pass()
-		if got := w.rebooted(); got != n {
-			t.Fatalf("%d reboots, want %d", got, n)
-		}
-		w.now = w.now.Add(10 * time.Minute)
-	}
-	w.pass()
-	w.want("Ready", meta.False, "RebootFailed", "The host was told 3 times to reboot")
-	w.want("Stalled", meta.True, "RebootFailed", "")
-	w.now = w.now.Add(24 * time.Hour)
-	w.pass()
-	if n := w.rebooted(); n != 3 {
-		t.Errorf("%d reboots", n)
-	}
-	w.machine.OnPower = nil
-	w.machine.PowerCut() // by hand
-	w.restart()
-	w.pass()
-	w.want("Ready", meta.True, "UpToDate", "")
-}
-
-// What comes up unhealthy is taken back to the system that was booted before,
-// and what boots something else is left alone.
-func TestRebootThatGoesWrong(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		wrong  func(w *world, old string)
-		reason string
-	}{
-		"unhealthy": {func(w *world, old string) {
-			w.machine.OnProbe = func(string) error {
-				if m := w.machine.State(); m.Running == m.Booted && m.Running != old {
-					return errors.New("no driver")
-				}
-				return nil
-			}
-		}, "Quarantined"},
-		"another one": {func(w *world, old string) {
-			w.machine.OnPower = func() error {
-				w.machine.Change(func(m *nixos.Machine) { m.BootDefault = old }) // a boot counter
-				w.machine.PowerCut()
-				return nil
-			}
-		}, "Quarantined"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := rebooting(t, "IfRequired")
-			old := w.runs()
-			const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
-			w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
-			c.wrong(w, old)
-			w.publish("web kernel:2")
-			w.pass()
-			w.now = w.now.Add(2 * time.Minute)
-			for range 4 {
-				w.pass()
-				w.restart()
-			}
-			w.want("Ready", meta.False, c.reason, "")
-			w.wantState(old, old, old)
-			if m := w.machine.State(); m.Booted != old {
-				t.Errorf("machine %+v", m)
-			}
-		})
 	}
 }

@@ -87,13 +87,13 @@ func (r *Reconciler) stageNow(ctx context.Context, p *pass, t *transaction.Trans
 		return err
 	}
 	j := r.journal
-	j.Staged, j.Tries = t.Plan.Target, tries{Key: j.Tries.Key}
+	j.Staged, j.Tries, j.Asked = t.Plan.Target, tries{Key: j.Tries.Key}, false
 	r.endAttempt(phaseRebootPending, v1alpha1.OutcomeStaged, v1alpha1.ReasonRebootPending, "The system is the profile's and the boot default; it comes into force with a reboot.")
 	return r.save()
 }
 
-// unstage takes back a staged system that another target replaces.
-func (r *Reconciler) unstage(ctx context.Context) error {
+// unstage takes back a staged system, and says why.
+func (r *Reconciler) unstage(ctx context.Context, why string) error {
 	j := r.journal
 	if !j.Phase.waiting() {
 		return nil
@@ -107,7 +107,7 @@ func (r *Reconciler) unstage(ctx context.Context) error {
 		if t.Plan.Committed { // nothing was changed that could be taken back
 			end = t.Abandon
 		}
-		o, err := end(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Superseded, transaction.Problem{Reason: v1alpha1.ReasonInterrupted}, "Another target took its place.")
+		o, err := end(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Superseded, transaction.Problem{Reason: v1alpha1.ReasonInterrupted}, why)
 		if err != nil {
 			return err
 		}

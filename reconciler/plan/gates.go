@@ -30,11 +30,14 @@ func (in Input) gated(act Action) (gate v1alpha1.Gate, limit time.Duration) {
 // window holds an act back until the window is open, with enough of it left and
 // at the host's own part of it.
 func (in Input) window(d Decision) Decision {
+	if in.Window == nil {
+		return d
+	}
 	gate, limit := in.gated(d.Action)
-	if in.Staged != "" && d.Action == Build && in.Window != nil && !in.Window.Gated(gate) { // takes back what waits for a reboot, which is an activation
+	if in.unstages(d.Action) && (gate == "" || !in.Window.Gated(gate)) {
 		gate, limit = in.gated(Activate)
 	}
-	if gate == "" || in.Window == nil || !in.Window.Gated(gate) {
+	if gate == "" || !in.Window.Gated(gate) {
 		return d
 	}
 	if in.ClockSkewed {
@@ -55,6 +58,17 @@ func (in Input) window(d Decision) Decision {
 		Action: None, Waiting: true, NextAt: next.StartsAt, Reason: v1alpha1.ReasonWaitingForWindow,
 		Message: in.waitingForWindow(next, d.Action, limit),
 	}
+}
+
+// unstages reports whether an act takes back what waits for a reboot, which is
+// an activation whatever the act itself is.
+func (in Input) unstages(act Action) bool {
+	return in.Staged != "" && (act == Build || act == DryActivate)
+}
+
+// Last reports whether there are gates of the last moment for the act.
+func (in Input) Last(act Action) bool {
+	return Decision{Action: act}.activates() || in.unstages(act) || act == Reboot
 }
 
 // start returns the opening in which what takes limit may start, and whether

@@ -13,6 +13,9 @@ import (
 
 // The sentences that people read, all in one place.
 
+// ByWord is how an operator lifts what holds a target back.
+const ByWord = "npcnix reconcile --retry, or npcnix-reconciler retry on the host"
+
 // name says what the target is: "generation 42 of prod (9f3c1a2b7e01)".
 func (in Input) name() string {
 	s := fmt.Sprintf("generation %d of %s", in.Remote.Metadata.Generation, in.Remote.Metadata.Name)
@@ -102,7 +105,7 @@ func (in Input) pruning() string {
 
 func (in Input) bootFull() string {
 	return fmt.Sprintf("/boot has no room for %s, which waits for it, although no generations are left beyond rebuildPolicy.retention, %d. "+
-		"Keep fewer, or make room by hand: nix-env --profile /nix/var/nix/profiles/system --delete-generations +3 and /run/current-system/bin/switch-to-configuration boot.",
+		"Keep fewer, or make room by hand: nix-env --profile /nix/var/nix/profiles/system --delete-generations +3 and /nix/var/nix/profiles/system/bin/switch-to-configuration boot.",
 		in.name(), *in.Spec.RebuildPolicy.Retention.Generations)
 }
 
@@ -130,11 +133,17 @@ func (in Input) announcing() string {
 }
 
 func (in Input) rebooting(until time.Time) string {
-	return fmt.Sprintf("The host was told to reboot at %s (%d of %d), and has until %s. Nothing is begun meanwhile.", stamp(in.Reboots.AskedAt), in.Reboots.Asked, MostAsked, stamp(until))
+	return fmt.Sprintf("The host was told to reboot at %s (%d of %d), and has until %s. Nothing is begun meanwhile.", stamp(in.Reboots.AskedAt), max(1, in.Reboots.Asked), MostAsked, stamp(until))
 }
 
 func (in Input) rebootFailed() string {
-	return fmt.Sprintf("The host was told %d times to reboot into %s, and did not. Look at it: systemctl list-jobs; reboot it by hand.", in.Reboots.Asked, in.name())
+	return fmt.Sprintf("The host was told %d times to reboot into %s, and did not. Look at it: systemctl list-jobs; reboot it by hand, or let it try again: %s.",
+		in.Reboots.Asked, in.name(), ByWord)
+}
+
+func (in Input) vainBoots() string {
+	return fmt.Sprintf("It was booted %d times and taken back, as the host could not be reached from it, or from the earlier one either. "+
+		"It is not rebooted into by itself any more: reboot the host by hand, or let it try again: %s.", in.VainBoots, ByWord)
 }
 
 // String says that, by whom and why nothing new is started: "Suspended by its
@@ -170,8 +179,8 @@ func (in Input) lastKnown(d Decision) string {
 }
 
 func (in Input) exhausted(most int32) string {
-	return fmt.Sprintf("The archive of %s failed %d of %d times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes. Last: %s",
-		in.name(), in.Attempts, most, in.Failure.Message)
+	return fmt.Sprintf("The archive of %s failed %d of %d times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes, or by %s. Last: %s",
+		in.name(), in.Attempts, most, ByWord, in.Failure.Message)
 }
 
 func (in Input) retrying(most int32, counted bool) string {
@@ -182,12 +191,15 @@ func (in Input) retrying(most int32, counted bool) string {
 }
 
 func (in Input) quarantine() string {
-	return in.Quarantined + "\nIt is not tried again until its content, rebuildPolicy or healthChecks change, or until npcnix reconcile --retry, or npcnix-reconciler retry on the host."
+	return in.Quarantined + "\nIt is not tried again until its content, rebuildPolicy or healthChecks change, or until " + ByWord + "."
 }
 
 func (in Input) rebootPending() string {
-	return capital(in.name()) + " is the boot default and comes into force with a reboot. rebuildPolicy.reboot.when is " +
-		string(in.Spec.RebuildPolicy.Reboot.When) + ": reboot the host when it suits."
+	s := capital(in.name()) + " is the boot default and comes into force with a reboot."
+	if in.Spec.RebuildPolicy.Reboot.When == v1alpha1.RebootNever {
+		s += " rebuildPolicy.reboot.when is Never: reboot the host when it suits."
+	}
+	return s
 }
 
 func (in Input) unhealthy() string {

@@ -104,9 +104,11 @@ type Reboots struct {
 	// when those who are logged in were told; zero if they were not.
 	AllowedSince time.Time `json:"allowedSince,omitzero"`
 	Announced    time.Time `json:"announced,omitzero"`
-	// Asked counts how often this machine was told to reboot, at AskedAt last.
-	Asked   int32     `json:"asked,omitempty"`
-	AskedAt time.Time `json:"askedAt,omitzero"`
+	// Asked counts how often this machine was told to reboot, at AskedAt last,
+	// and Within how long it has for that, in nanoseconds.
+	Asked   int32         `json:"asked,omitempty"`
+	AskedAt time.Time     `json:"askedAt,omitzero"`
+	Within  time.Duration `json:"within,omitempty"`
 	// Sessions are those who are logged in.
 	Sessions []string `json:"-"`
 }
@@ -163,6 +165,9 @@ type Input struct {
 	Disk *Disk
 	// Reboots is what is known of a reboot.
 	Reboots Reboots
+	// VainBoots is how often Desired was booted and taken back with this policy
+	// although nobody knows whose fault it was.
+	VainBoots int32
 	// Gates are what is looked at immediately before an activation; nil before
 	// one is decided.
 	Gates *Gates
@@ -250,16 +255,22 @@ func (in Input) target() Decision {
 
 // rest decides for a host on which nothing is left to do but a reboot.
 func (in Input) rest(d Decision) Decision {
+	pending := d.Reason == v1alpha1.ReasonRebootPending
 	switch {
-	case in.wantsReboot(d):
-		if d = in.reboot(d); d.Action != None {
-			d = in.lastGates(in.gate(d))
-		}
-		return d
-	case d.Ready && in.Suspended != nil:
+	case pending && in.RemoteProblem != nil:
+		return in.problem(in.RemoteProblem)
+	case (pending || d.Ready) && in.Suspended != nil:
 		d.Message += " " + in.Suspended.String() + "."
+		return d
+	case !in.wantsReboot(d):
+		return d
+	case in.VainBoots >= MostVainBoots:
+		return in.onlyByHand(d)
+	case in.forbidsReboot():
+		return d
+	default:
+		return in.reboot(d)
 	}
-	return d
 }
 
 // activates reports whether the act changes what runs or what will boot.
@@ -347,7 +358,7 @@ func (in Input) gate(d Decision) Decision {
 	switch most := *in.Spec.RebuildPolicy.Retry.MaxAttempts; {
 	case f.Class == Permanent && f.Content == in.Content:
 		held.Stalled = true
-		held.Message += "\nNot tried again until the spec or the remote changes."
+		held.Message += "\nNot tried again until the spec or the remote changes, or until " + ByWord + "."
 		return held
 	case f.Class == Permanent:
 		return d

@@ -106,11 +106,16 @@ func inputs() *rapid.Generator[plan.Input] {
 		if rapid.Bool().Draw(t, "reboots") {
 			in.Reboots = plan.Reboots{
 				AllowedSince: instant(t, "allowed since"), Asked: rapid.Int32Range(0, 3).Draw(t, "asked"), AskedAt: instant(t, "asked at"),
+				Within:   time.Duration(rapid.IntRange(0, 60).Draw(t, "within")) * time.Minute,
 				Sessions: rapid.SampledFrom([][]string{nil, {"anna"}}).Draw(t, "sessions"),
 			}
 			if rapid.Bool().Draw(t, "announced") {
 				in.Reboots.Announced = instant(t, "announced at")
 			}
+		}
+		in.VainBoots = rapid.Int32Range(0, 3).Draw(t, "vain boots")
+		if in.Spec != nil { // as its caller does
+			in.Reboots = in.Reboots.Renew(now, in.Spec.RebuildPolicy.Reboot.Delay.Duration)
 		}
 		if rapid.Bool().Draw(t, "failed") {
 			in.Failure = &plan.Failure{
@@ -141,6 +146,9 @@ func checkWindow(in plan.Input, d plan.Decision, fail func(what string)) {
 		plan.Announce: v1alpha1.GateReboot, plan.Reboot: v1alpha1.GateReboot,
 	}
 	gate, gated := gates[d.Action]
+	if in.Staged != "" && (d.Action == plan.Build || d.Action == plan.DryActivate) && !slices.Contains(in.Spec.MaintenanceWindow.Gates, gate) {
+		gate, gated = v1alpha1.GateActivate, true // it takes back what is staged
+	}
 	if !gated || !slices.Contains(in.Spec.MaintenanceWindow.Gates, gate) {
 		return
 	}
@@ -174,12 +182,16 @@ func checkReboot(in plan.Input, d plan.Decision, fail func(what string)) {
 		fail("reboots what is not healthy")
 	case in.Quarantined != "":
 		fail("reboots into what was taken back")
+	case in.VainBoots >= plan.MostVainBoots:
+		fail("reboots again into what was taken back again and again")
 	case in.Reboots.Asked >= plan.MostAsked:
 		fail("asks once more")
 	case d.Action == plan.Announce && len(in.Reboots.Sessions) > 0 && in.Now.Before(in.Reboots.AllowedSince.Add(policy.Sessions.Postpone.Duration)):
 		fail("announces it although somebody is logged in")
 	case d.Action == plan.Reboot && (in.Reboots.Announced.IsZero() || in.Now.Before(in.Reboots.Announced.Add(policy.Delay.Duration))):
 		fail("reboots before it was announced, or too early")
+	case d.Action == plan.Reboot && in.Now.Sub(in.Reboots.Announced) > policy.Delay.Duration+10*time.Minute && in.Now.Sub(in.Reboots.AskedAt) > in.Reboots.Within+10*time.Minute:
+		fail("reboots long after it was announced")
 	}
 }
 
@@ -218,7 +230,7 @@ func TestDecisions(t *testing.T) {
 				fail("acts while suspended")
 			case in.StoreProblem != nil:
 				fail("acts by documents that may be old")
-			case !in.Reboots.AskedAt.IsZero() && !in.Now.Before(in.Reboots.AskedAt) && in.Now.Before(in.Reboots.AskedAt.Add(15*time.Minute)):
+			case !in.Reboots.AskedAt.IsZero() && !in.Now.Before(in.Reboots.AskedAt) && in.Now.Before(in.Reboots.AskedAt.Add(in.Reboots.Within)):
 				fail("acts while the host goes down")
 			case in.BootedOther != "":
 				fail("acts against a person, or a boot counter")
@@ -236,7 +248,9 @@ func TestDecisions(t *testing.T) {
 				fail("makes permanent what shall only be tested")
 			case d.Action == plan.Activate && mode(in) == v1alpha1.ModeBoot:
 				fail("activates what shall only be booted")
-			case d.Ready || d.Stalled || d.Waiting:
+			case in.Staged != "" && tries(d) && in.Gates != nil && in.Gates.OtherSwitch != "":
+				fail("takes back what is staged while somebody else switches")
+			case (d.Ready || d.Waiting) && d.Action != plan.Announce, d.Stalled: // who is told of a reboot finds the host as it was
 				fail("acts and says that it does not")
 			case tries(d) && f != nil && (f.Class == plan.BuildClass || f.Class == plan.ActivationClass) && in.Attempts >= 5:
 				fail("acts beyond its retries")
@@ -313,7 +327,7 @@ func TestSentencesForPeople(t *testing.T) {
 		"It failed.\nThe next attempt is due at 2026-11-22T11:00:00Z.": func(in *plan.Input) {
 			in.Failure = &plan.Failure{Class: plan.Transient, Reason: "X", Message: "It failed.", NextAt: now.Add(time.Hour)}
 		},
-		"It failed.\nNot tried again until the spec or the remote changes.": func(in *plan.Input) {
+		"It failed.\nNot tried again until the spec or the remote changes, or until " + plan.ByWord + ".": func(in *plan.Input) {
 			in.Failure = &plan.Failure{Class: plan.Permanent, Reason: "X", Message: "It failed.", Content: "x"}
 		},
 	} {

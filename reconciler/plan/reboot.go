@@ -14,6 +14,10 @@ const MostAsked = 3
 // without another word: a window may have closed in between.
 const staleAnnouncement = 10 * time.Minute
 
+// MostVainBoots is how many boots of a system may end without a verdict, each of
+// which costs two reboots, before the host is not rebooted into it by itself.
+const MostVainBoots = 2
+
 // sessionsPause is when it is looked again whether somebody is logged in.
 const sessionsPause = time.Minute
 
@@ -28,9 +32,9 @@ func RebootRequired(in Input) (required, known bool) {
 }
 
 // wantsReboot reports whether the policy wants a reboot of a host with which
-// nothing else is left to do, and nothing stands against it.
+// nothing else is left to do.
 func (in Input) wantsReboot(d Decision) bool {
-	if settled := d.Ready || d.Reason == v1alpha1.ReasonRebootPending; !settled || in.forbidsReboot() {
+	if settled := d.Ready || d.Reason == v1alpha1.ReasonRebootPending; !settled {
 		return false
 	}
 	required, known := RebootRequired(in)
@@ -44,20 +48,25 @@ func (in Input) wantsReboot(d Decision) bool {
 	}
 }
 
+// Unsure reports whether what is declared may be old, or is not in force.
+func (in Input) Unsure() bool {
+	return in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil
+}
+
 // forbidsReboot reports whether anything stands against a reboot: documents
 // that may be old, a person, a target that was taken back, or a mode in which
 // what runs is not what would boot, or not ours.
 func (in Input) forbidsReboot() bool {
-	unsure := in.StoreProblem != nil || in.SpecProblem != nil || in.RemoteProblem != nil
 	mode := in.Spec.RebuildPolicy.Mode
-	return unsure || in.Suspended != nil || in.BootedOther != "" || in.Quarantined != "" || (mode != v1alpha1.ModeSwitch && mode != v1alpha1.ModeBoot)
+	return in.Unsure() || in.Suspended != nil || in.BootedOther != "" || in.Quarantined != "" || in.VainBoots >= MostVainBoots ||
+		(mode != v1alpha1.ModeSwitch && mode != v1alpha1.ModeBoot)
 }
 
-// bootedAnother reports whether the machine was booted with another system than
-// the desired one, which runs by now.
+// bootedAnother reports whether a reboot would bring another system than the one
+// that was booted, or than the one that runs.
 func (in Input) bootedAnother() bool {
 	booted := in.Machine.Booted
-	return booted != "" && booted != nixos.Unknown && booted != in.Desired && in.Machine.BootedSpecialisation == ""
+	return !in.Machine.Runs(in.Desired) || booted != "" && booted != nixos.Unknown && booted != in.Desired && in.Machine.BootedSpecialisation == ""
 }
 
 // RebootDue reports whether a reboot is wanted, or under way, and whether the
@@ -68,7 +77,7 @@ func RebootDue(in Input) (wanted, allowed bool) {
 		return false, false
 	case in.rebootUnderWay():
 		return true, true
-	case !in.wantsReboot(in.judge()):
+	case !in.wantsReboot(in.judge()) || in.forbidsReboot():
 		return false, false
 	}
 	return true, in.window(Decision{Action: in.rebootStep()}).Action != None
@@ -76,28 +85,37 @@ func RebootDue(in Input) (wanted, allowed bool) {
 
 // rebootUnderWay reports whether the machine was told to reboot, and has time to.
 // Nothing is begun meanwhile: it would be cut off, or take back what is booted.
+// A clock that was set a little does not end it.
 func (in Input) rebootUnderWay() bool {
-	since := in.Now.Sub(in.Reboots.AskedAt)
-	return !in.Reboots.AskedAt.IsZero() && since >= 0 && since < in.Spec.RebuildPolicy.Timeouts.Reboot.Duration
+	r := in.Reboots
+	return !r.AskedAt.IsZero() && in.Now.Sub(r.AskedAt).Abs() < r.Within
 }
 
 func (in Input) underWay() Decision {
-	until := in.Reboots.AskedAt.Add(in.Spec.RebuildPolicy.Timeouts.Reboot.Duration)
+	until := in.Reboots.AskedAt.Add(in.Reboots.Within)
 	return Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonRebooting, Message: in.rebooting(until), NextAt: until}
+}
+
+// Renew forgets an announcement that is too old to be acted upon, or of a clock
+// that was wrong: whoever is logged in then is waited for and told anew. A
+// machine that was told and did not reboot is told again soon after.
+func (r Reboots) Renew(now time.Time, delay time.Duration) Reboots {
+	fresh := func(since time.Time, limit time.Duration) bool {
+		age := now.Sub(since)
+		return !since.IsZero() && age >= 0 && age < limit+staleAnnouncement
+	}
+	if !fresh(r.Announced, delay) && !fresh(r.AskedAt, r.Within) && !r.Announced.IsZero() {
+		r.AllowedSince, r.Announced = time.Time{}, time.Time{}
+	}
+	return r
 }
 
 // rebootStep is the next step of a reboot: to announce it, or to make it.
 func (in Input) rebootStep() Action {
-	r, delay := in.Reboots, in.Spec.RebuildPolicy.Reboot.Delay.Duration
-	since := in.Now.Sub(r.Announced)
-	switch {
-	case r.Announced.IsZero() || since < 0: // the latter by a clock that was wrong
-		return Announce
-	case since < delay+staleAnnouncement || r.Asked > 0:
-		return Reboot
-	default:
+	if in.Reboots.Announced.IsZero() {
 		return Announce
 	}
+	return Reboot
 }
 
 // reboot decides about a reboot that is wanted: it waits for the window and for
@@ -115,12 +133,25 @@ func (in Input) reboot(d Decision) Decision {
 		if until := r.AllowedSince.Add(policy.Sessions.Postpone.Duration); len(r.Sessions) > 0 && in.Now.Before(until) {
 			return in.untilReboot(d, in.sessions(until), earliest(until, in.Now.Add(sessionsPause)))
 		}
-		return Decision{Action: Announce, Reason: v1alpha1.ReasonProgressing, Message: in.announcing()}
+		d.Action = Announce // which changes nothing
+		return in.untilReboot(d, in.announcing(), time.Time{})
 	}
 	if due := r.Announced.Add(policy.Delay.Duration); in.Now.Before(due) {
 		return in.untilReboot(d, "It reboots at "+in.local(due)+".", due)
 	}
-	return Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."}
+	reboot := in.gate(Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."})
+	if held := in.lastGates(reboot); reboot.Action == Reboot && held.Action == None {
+		return in.untilReboot(d, held.Message, held.NextAt)
+	}
+	return reboot
+}
+
+// onlyByHand is said of a system that was booted in vain too often.
+func (in Input) onlyByHand(d Decision) Decision {
+	if d = in.untilReboot(d, in.vainBoots(), time.Time{}); !d.Ready {
+		d.Waiting, d.Stalled, d.Reason = false, true, v1alpha1.ReasonRebootFailed
+	}
+	return d
 }
 
 // untilReboot is what is said until a reboot: a host that is Ready stays so.

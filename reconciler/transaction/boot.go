@@ -121,6 +121,10 @@ func (t *Transaction) Staged() bool {
 	return err == nil && !ended && t.has(rebootingFile)
 }
 
+// AwaitedBoot reports whether the transaction waits for a reboot into its target,
+// or did before it ended.
+func (t *Transaction) AwaitedBoot() bool { return t.has(rebootingFile) }
+
 // RunBootGuard waits for the agent of a freshly booted target to confirm it. If
 // none does, it brings profile and boot default back and reboots, once.
 func (t *Transaction) RunBootGuard(ctx context.Context, m Machine, now func() time.Time) (Outcome, error) {

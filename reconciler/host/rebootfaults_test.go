@@ -1,0 +1,385 @@
+package host_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/npcnix/npcnix/apis/meta"
+	"github.com/npcnix/npcnix/nixos"
+)
+
+// Who cannot tell whether somebody is logged in does not take nobody for granted.
+func TestSessionsThatNobodyKnows(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.SessionsErr = errors.New("no answer")
+	w.publish("web kernel:2")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "The reboot waits for who is logged in (nobody knows who: logind does not answer), until 2026-11-22T11:00:00Z at the latest.")
+}
+
+// Nothing is begun while the machine goes down.
+func TestNothingBeginsWhileTheHostGoesDown(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return nil } // it takes its time
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	calls := len(w.machine.Calls())
+	w.publish("web kernel:2 more")
+	w.r.Ask(true) // not even at an operator's word
+	w.pass()
+	w.want("Ready", meta.False, "Rebooting", "Nothing is begun meanwhile.")
+	if walls := w.machine.Walls(); len(w.machine.Calls()) != calls || len(walls) != 1 {
+		t.Errorf("calls %v, said %q", w.machine.Calls()[calls:], walls)
+	}
+	w.machine.OnPower = nil
+	w.machine.PowerCut()
+	w.restart()
+	w.pass()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+}
+
+// A machine that does not go down is asked three times.
+func TestRebootThatDoesNotHappen(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return nil }
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	for n := 1; n <= 3; n++ {
+		w.pass()
+		w.want("Ready", meta.False, "Rebooting", "The host was told to reboot at ")
+		w.restart() // it is the same boot
+		w.pass()
+		if got := w.rebooted(); got != n {
+			t.Fatalf("%d reboots, want %d", got, n)
+		}
+		w.now = w.now.Add(10 * time.Minute)
+	}
+	w.pass()
+	w.want("Ready", meta.False, "RebootFailed", "The host was told 3 times to reboot")
+	w.want("Stalled", meta.True, "RebootFailed", "")
+	w.now = w.now.Add(24 * time.Hour)
+	w.pass()
+	if n := w.rebooted(); n != 3 {
+		t.Errorf("%d reboots", n)
+	}
+	w.machine.OnPower = nil
+	w.machine.PowerCut() // by hand
+	w.restart()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+// What comes up unhealthy is taken back to the system that was booted before,
+// and what boots something else is left alone.
+func TestRebootThatGoesWrong(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		wrong  func(w *world, old string)
+		reason string
+	}{
+		"unhealthy": {func(w *world, old string) {
+			w.machine.OnProbe = func(string) error {
+				if m := w.machine.State(); m.Running == m.Booted && m.Running != old {
+					return errors.New("no driver")
+				}
+				return nil
+			}
+		}, "Quarantined"},
+		"another one": {func(w *world, old string) {
+			w.machine.OnPower = func() error {
+				w.machine.Change(func(m *nixos.Machine) { m.BootDefault = old }) // a boot counter
+				w.machine.PowerCut()
+				return nil
+			}
+		}, "Quarantined"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := rebooting(t, "IfRequired")
+			old := w.runs()
+			const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
+			w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+			c.wrong(w, old)
+			w.publish("web kernel:2")
+			w.pass()
+			w.now = w.now.Add(2 * time.Minute)
+			for range 4 {
+				w.pass()
+				w.restart()
+			}
+			w.want("Ready", meta.False, c.reason, "")
+			w.wantState(old, old, old)
+			if m := w.machine.State(); m.Booted != old {
+				t.Errorf("machine %+v", m)
+			}
+		})
+	}
+}
+
+// A machine that cannot even be told to reboot goes on with everything else, and
+// is told again.
+func TestRebootThatCannotBeAskedFor(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return errors.New("no bus") }
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.want("Ready", meta.False, "RebootFailed", "The host could not be told to reboot: no bus.\nThe next attempt is due at 2026-11-22T10:02:30Z.")
+	w.publish("web kernel:3")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+	w.now = w.now.Add(4 * time.Hour)
+	for range 5 {
+		w.now = w.now.Add(2 * time.Minute)
+		w.pass()
+	}
+	w.want("Ready", meta.False, "RebootFailed", "no bus")
+	w.want("Stalled", meta.False, "RebootFailed", "")
+	w.machine.OnPower = nil
+	w.now = w.now.Add(2 * time.Hour)
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.restart()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+	if m := w.machine.State(); m.Booted != m.Running {
+		t.Errorf("machine %+v", m)
+	}
+}
+
+// How long a machine has to go down is what it was when it was told, and a clock
+// that is set meanwhile does not change that.
+func TestNothingEndsARebootEarly(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(w *world){
+		"a shorter limit": func(w *world) {
+			w.spec(strings.NewReplacer("%s", "IfRequired", "reboot: 10m", "reboot: 1s").Replace(reboots))
+		},
+		"a clock set back": func(w *world) { w.now = w.now.Add(-30 * time.Second) },
+		"a word on retry":  func(w *world) { w.override(`{retryRequestedAt: "2026-11-22T10:02:00Z"}`) },
+		"a suspension":     func(w *world) { w.spec("  suspend: {reason: INC-42}\n") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := rebooting(t, "IfRequired")
+			w.machine.OnPower = func() error { return nil }
+			w.publish("web kernel:2")
+			w.pass()
+			w.now = w.now.Add(2 * time.Minute)
+			w.pass()
+			w.now = w.now.Add(5 * time.Second)
+			calls := len(w.machine.Calls())
+			meanwhile(w)
+			w.publish("web kernel:2 more")
+			w.pass()
+			w.want("Ready", meta.False, "Rebooting", "and has until 2026-11-22T10:12:00Z. Nothing is begun meanwhile.")
+			if begun := w.machine.Calls()[calls:]; len(begun) > 0 {
+				t.Errorf("began %q", begun)
+			}
+		})
+	}
+}
+
+// Whoever suspends the host at the last moment is in time: also while the reboot
+// is prepared.
+func TestSuspendedAtTheLastMoment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.with = func(o *hostOptions) {
+		o.Guard = preparing{w.machine, func() {
+			if _, err := w.r.Suspend("stop", time.Hour); err != nil {
+				t.Error(err)
+			}
+		}}
+	}
+	w.put("hosts/web.yaml", hostSpec)
+	w.publish("web kernel:1")
+	w.pass()
+	w.machine.Change(func(m *nixos.Machine) { m.Booted = m.Running })
+	w.spec(strings.Replace(reboots, "%s", "IfRequired", 1))
+	w.restart()
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "Suspended on the host (stop)")
+	if n := w.rebooted(); n != 0 {
+		t.Errorf("%d reboots", n)
+	}
+}
+
+// preparing calls before while the guard of a reboot is prepared.
+type preparing struct {
+	nixos.Guard
+	before func()
+}
+
+func (p preparing) Prepare(ctx context.Context, id, dir string) error {
+	p.before()
+	return p.Guard.Prepare(ctx, id, dir)
+}
+
+// A reboot that is not wanted any more leaves nothing behind: one by hand, weeks
+// later, is not judged by it.
+func TestCancelledRebootIsForgotten(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
+	w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+	w.machine.OnPower = func() error { return nil } // it hangs
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.override(`{suspend: {reason: INC-42}}`)
+	w.now = w.now.Add(11 * time.Minute)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "Suspended by its HostOverride (INC-42).")
+	if walls := w.machine.Walls(); len(walls) != 2 || !strings.Contains(walls[1], "is cancelled") {
+		t.Errorf("said %q", walls)
+	}
+	runs := w.runs()
+	w.now = w.now.Add(30 * 24 * time.Hour)
+	w.machine.OnProbe = func(string) error { return errors.New("connection refused") }
+	w.machine.PowerCut()
+	for range 3 {
+		w.restart()
+		w.pass()
+	}
+	w.want("Ready", meta.False, "HealthCheckFailed", "connection refused")
+	w.wantState(runs, runs, runs)
+}
+
+// A boot that says nothing about its system is not made again and again.
+func TestBootsInVainEnd(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	away := 0
+	w.machine.OnPower = func() error { // the network takes long after each boot
+		away = 3
+		w.machine.PowerCut()
+		return nil
+	}
+	w.publish("web kernel:2")
+	day := func() {
+		for range 12 {
+			w.store.Follow(nil)
+			if away > 0 {
+				away--
+				w.store.Follow(down())
+			}
+			w.restart()
+			_, _ = w.r.Reconcile(t.Context(), "web")
+			w.now = w.now.Add(2 * time.Minute)
+		}
+		w.now = w.now.Add(24 * time.Hour)
+	}
+	for range 5 {
+		day()
+	}
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "It was booted 2 times and taken back, as the host could not be reached from it, or from the earlier one either. It is not rebooted into by itself any more")
+	if n := strings.Count(strings.Join(w.machine.Calls(), "\n"), "reboot npcnix:_rebooting_into"); n != 2 {
+		t.Errorf("%d reboots into it: %q", n, w.machine.Calls())
+	}
+	w.machine.OnPower = nil // it was mended
+	w.override(`{retryRequestedAt: "2026-11-22T10:02:00Z"}`)
+	day()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "Runs generation 2 of prod (abababababab).")
+	if m := w.machine.State(); m.Booted != m.Running {
+		t.Errorf("machine %+v", m)
+	}
+}
+
+// A system that is staged while another runs is booted, also if it is the one
+// that was booted before.
+func TestStagedSystemThatWasBootedOnce(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "Never")
+	booted := w.runs()
+	w.publish("web kernel:1 more")
+	w.pass()
+	w.spec(strings.NewReplacer("%s", "IfRequired", "{reboot:", "{mode: Boot, reboot:").Replace(reboots))
+	w.publish("web kernel:1")
+	w.pass()
+	w.want("Ready", meta.False, "RebootPending", "It reboots at 2026-11-22T10:02:00Z.")
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.restart()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+	w.wantState(booted, booted, booted)
+}
+
+// A reboot that did not happen in one window is announced anew in the next, and
+// waits for who is logged in by then.
+func TestRebootIsAnnouncedAnew(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.spec(strings.Replace(reboots, "%s", "IfRequired", 1) + strings.Replace(mondays, "timeZone", "gates: [Reboot], timeZone", 1))
+	w.machine.OnPower = func() error { return nil }
+	w.publish("web kernel:2")
+	w.now = time.Date(2026, 11, 24, 2, 30, 0, 0, time.UTC)
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.want("Ready", meta.False, "Rebooting", "")
+	w.now = time.Date(2026, 11, 30, 21, 30, 0, 0, time.UTC)
+	w.machine.LoggedIn = []string{"anna"}
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "The reboot waits for who is logged in (anna), until Mon 2026-11-30 23:30 Europe/Berlin at the latest.")
+	w.machine.LoggedIn = nil
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	if n, walls := w.rebooted(), w.machine.Walls(); n != 2 || len(walls) != 2 {
+		t.Errorf("%d reboots, said %q", n, walls)
+	}
+}
+
+// A host that is Ready stays so until it goes down.
+func TestAnnouncingLeavesTheHostReady(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.LoggedIn = []string{"anna"}
+	w.publish("web kernel:2")
+	w.pass()
+	since := w.status().Status.ReadySince
+	w.now = w.now.Add(40 * time.Minute)
+	w.machine.LoggedIn = nil
+	w.machine.Other = "nixos-rebuild"
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "It reboots at ")
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "Something else switches this host: nixos-rebuild.")
+	if got := w.status().Status.ReadySince; since == nil || got == nil || !got.Equal(since.Time) {
+		t.Errorf("Ready since %v, then since %v", since, got)
+	}
+}
+
+// A person who suspended a host reads why it does not reboot.
+func TestSuspendedWhileStaged(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "Never")
+	w.spec(strings.NewReplacer("%s", "IfRequired", "{reboot:", "{mode: Boot, reboot:").Replace(reboots))
+	w.publish("web kernel:2")
+	w.pass()
+	w.override(`{suspend: {reason: INC-42}}`)
+	w.pass()
+	w.want("Ready", meta.False, "RebootPending", "is the boot default and comes into force with a reboot. Suspended by its HostOverride (INC-42).")
+}
