@@ -130,7 +130,9 @@ const (
 type Attempt struct {
 	ID string `json:"id"`
 	// Target is the toplevel, once it is known.
-	Target           string      `json:"target,omitempty"`
+	Target string `json:"target,omitempty"`
+	// Remote is the remote whose generation RemoteGeneration is.
+	Remote           string      `json:"remote,omitempty"`
 	RemoteGeneration int64       `json:"remoteGeneration"`
 	Revision         string      `json:"revision,omitempty"`
 	StartedAt        meta.Time   `json:"startedAt"`

@@ -14,6 +14,8 @@ const (
 	NotFound = 4
 	// Conflict: another writer was faster; try again.
 	Conflict = 5
+	// HostsNotReady: hosts that were waited for came to something else.
+	HostsNotReady = 6
 )
 
 // Exit codes of npcnix-reconciler --once. As a daemon it uses Ready for an

@@ -67,6 +67,8 @@ func (c *cli) code(err error) int {
 		return exitcode.NotFound
 	case errors.Is(err, store.ErrConflict):
 		return exitcode.Conflict
+	case errors.Is(err, errNotReady):
+		return exitcode.HostsNotReady
 	default:
 		return exitcode.Failed
 	}

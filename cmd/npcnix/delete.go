@@ -18,7 +18,9 @@ func (c *cli) deleteCommand() *cobra.Command {
 		Use: "host NAME", Aliases: []string{"hosts"},
 		Short: "Delete a host's HostSpec and HostOverride; the host keeps what it runs",
 		Args:  exactly("name"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return c.deleteHost(cmd.Context(), args[0], purge) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.deleteHost(cmd.Context(), hostNames(args)[0], purge)
+		},
 	}
 	host.Flags().BoolVar(&purge, "purge", false, "also delete the host's status, so that it is not listed any more")
 	remote := &cobra.Command{

@@ -23,7 +23,9 @@ func (c *cli) describeCommand() *cobra.Command {
 	return group("describe", "Tell everything about a host or a remote",
 		&cobra.Command{
 			Use: "host NAME", Aliases: []string{"hosts"}, Short: "Tell what a host shall run, what it runs, and why", Args: exactly("name"),
-			RunE: func(cmd *cobra.Command, args []string) error { return c.describeHost(cmd.Context(), args[0]) },
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return c.describeHost(cmd.Context(), hostNames(args)[0])
+			},
 		},
 		&cobra.Command{
 			Use: "remote NAME", Aliases: []string{"remotes"}, Short: "Tell what a remote consists of, and its history", Args: exactly("name"),
@@ -149,6 +151,25 @@ func (c *cli) ahead(t time.Time) string {
 	return s
 }
 
+func (c *cli) describeAttempts(d *description, s *v1alpha1.HostStatusStatus) {
+	line := func(a v1alpha1.Attempt) string {
+		return fmt.Sprintf("%s: number %d at generation %d: %s %s", c.when(a.StartedAt.Time), a.Attempt, a.RemoteGeneration, a.Outcome, a.Reason)
+	}
+	if a := s.LastAttempt; a != nil {
+		d.add("Last attempt", line(*a))
+		d.add("", a.Message)
+		for _, change := range a.Changes {
+			d.add("Change", change)
+		}
+		if a.Log != nil {
+			d.add("Log", fmt.Sprintf("slot %d; npcnix logs shows it", a.Log.Slot))
+		}
+	}
+	for _, a := range s.History {
+		d.add("Before that", line(a))
+	}
+}
+
 func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
 	if s.Desired != nil {
 		d.add("Desired", s.Desired.Toplevel)
@@ -161,16 +182,7 @@ func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
 		d.add("Booted", s.System.Booted)
 		d.add("NixOS", s.System.NixOSVersion)
 	}
-	if a := s.LastAttempt; a != nil {
-		d.add("Last attempt", fmt.Sprintf("%s: number %d at generation %d: %s %s", c.when(a.StartedAt.Time), a.Attempt, a.RemoteGeneration, a.Outcome, a.Reason))
-		d.add("", a.Message)
-		for _, change := range a.Changes {
-			d.add("Change", change)
-		}
-		if a.Log != nil {
-			d.add("Log", fmt.Sprintf("slot %d; npcnix logs shows it", a.Log.Slot))
-		}
-	}
+	c.describeAttempts(d, s)
 	if s.NextAttemptAt != nil {
 		d.add("Next attempt", c.ahead(s.NextAttemptAt.Time))
 	}

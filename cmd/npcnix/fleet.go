@@ -222,13 +222,14 @@ func (h fleetHost) running() (generation int64, revision string) {
 	if s.LastAttempt != nil {
 		attempts = append([]v1alpha1.Attempt{*s.LastAttempt}, attempts...)
 	}
-	if h.view.Spec != nil && s.Observed.Remote != nil && s.Observed.Remote.Name != h.remote() {
-		return 0, "" // attempts do not say of which remote they were
-	}
 	for _, a := range attempts {
-		if a.InForce() && s.System != nil && a.Target == s.System.Current {
-			return a.RemoteGeneration, a.Revision
+		if !a.InForce() || s.System == nil || a.Target != s.System.Current {
+			continue
 		}
+		if a.Remote != "" && a.Remote != h.remote() { // another remote counts its own generations
+			return 0, a.Revision
+		}
+		return a.RemoteGeneration, a.Revision
 	}
 	return 0, ""
 }

@@ -25,7 +25,7 @@ func (c *cli) getCommand() *cobra.Command {
 	cmd := group("get", "Show hosts or remotes",
 		&cobra.Command{
 			Use: "hosts [NAME…]", Aliases: []string{"host"}, Short: "Show what hosts are declared and what they say of themselves",
-			RunE: func(cmd *cobra.Command, args []string) error { return c.getHosts(cmd.Context(), args, o) },
+			RunE: func(cmd *cobra.Command, args []string) error { return c.getHosts(cmd.Context(), hostNames(args), o) },
 		},
 		&cobra.Command{
 			Use: "remotes [NAME…]", Aliases: []string{"remote"}, Short: "Show the newest generation of each remote",

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/spf13/cobra"
@@ -18,17 +19,22 @@ import (
 const maxLog = 4 << 20
 
 func (c *cli) logsCommand() *cobra.Command {
-	return &cobra.Command{
+	var previous bool
+	cmd := &cobra.Command{
 		Use:   "logs HOST",
 		Short: "Print what the build and the switch of a host's last attempt printed",
 		Args:  exactly("host"),
-		RunE:  func(cmd *cobra.Command, args []string) error { return c.logs(cmd.Context(), args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.logs(cmd.Context(), hostNames(args)[0], previous)
+		},
 	}
+	cmd.Flags().BoolVarP(&previous, "previous", "p", false, "of the newest attempt before the last that has a log")
+	return cmd
 }
 
 // logs prints the log that the host's status names: the slot may have been
 // overwritten since, which its digest tells.
-func (c *cli) logs(ctx context.Context, name string) error {
+func (c *cli) logs(ctx context.Context, name string, previous bool) error {
 	s, err := c.open(ctx)
 	if err != nil {
 		return err
@@ -37,9 +43,15 @@ func (c *cli) logs(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	attempt := status.Status.LastAttempt
+	attempt, missing := status.Status.LastAttempt, "the last attempt of "+name+" has no log: nothing was printed, or it has not ended"
+	if previous {
+		attempt, missing = nil, "no attempt of "+name+" before the last has a log"
+		if i := slices.IndexFunc(status.Status.History, func(a v1alpha1.Attempt) bool { return a.Log != nil }); i >= 0 {
+			attempt = &status.Status.History[i]
+		}
+	}
 	if attempt == nil || attempt.Log == nil {
-		return fmt.Errorf("%w: the last attempt of %s has no log: nothing was printed, or it has not ended", store.ErrNotFound, name)
+		return fmt.Errorf("%w: %s", store.ErrNotFound, missing)
 	}
 	raw, err := document.Read(ctx, s, store.LogKey(name, attempt.Log.Slot), "")
 	if err != nil {

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/npcnix/npcnix/apis/codec"
@@ -28,6 +31,15 @@ type chosen struct {
 	all      bool
 }
 
+// hostNames takes hosts as they are printed, host/NAME, for their names.
+func hostNames(args []string) []string {
+	names := slices.Clone(args)
+	for i := range names {
+		names[i] = strings.TrimPrefix(names[i], "host/")
+	}
+	return names
+}
+
 func (o *chosen) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVarP(&o.selector, "selector", "l", "", "the declared hosts whose labels match, such as role=web,env!=prod")
@@ -36,7 +48,7 @@ func (o *chosen) flags(cmd *cobra.Command) {
 
 func (c *cli) suspendCommand() *cobra.Command {
 	var length time.Duration
-	var reason string
+	var reason, until string
 	var hosts chosen
 	cmd := &cobra.Command{
 		Use:   "suspend (HOST… | -l SELECTOR | --all) --reason WHY",
@@ -50,14 +62,44 @@ func (c *cli) suspendCommand() *cobra.Command {
 			if length < 0 || (cmd.Flags().Changed("for") && length == 0) {
 				return fmt.Errorf("%w: --for %s: expected a duration such as 2h", errUsage, length)
 			}
+			end, err := c.suspensionEnd(length, until)
+			if err != nil {
+				return err
+			}
 			hosts.names = args
-			return c.suspend(cmd.Context(), hosts, reason, length)
+			return c.suspend(cmd.Context(), hosts, &v1alpha1.Suspend{Reason: reason, Until: end})
 		},
 	}
 	hosts.flags(cmd)
 	cmd.Flags().DurationVar(&length, "for", 0, "end it by itself after this time, such as 2h (default: until resume)")
+	cmd.Flags().StringVar(&until, "until", "", "end it by itself at this instant, such as 2026-11-22T12:00:00Z")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever asks (required)")
 	return cmd
+}
+
+// suspensionEnd is when a suspension ends by itself, nil for never.
+func (c *cli) suspensionEnd(length time.Duration, until string) (*meta.Time, error) {
+	switch {
+	case length > 0 && until != "":
+		return nil, fmt.Errorf("%w: --for and --until: one or the other", errUsage)
+	case length > 0:
+		return new(meta.NewTime(c.now().Add(length))), nil
+	case until == "":
+		return nil, nil //nolint:nilnil // it does not end by itself
+	}
+	return c.instantToCome("--until", until)
+}
+
+// instantToCome reads the instant that a flag names, or a time from now on.
+func (c *cli) instantToCome(flag, text string) (*meta.Time, error) {
+	t, err := instant(text, c.now())
+	if err == nil && !t.After(c.now()) {
+		err = fmt.Errorf("%s is past", t.UTC().Format(time.RFC3339))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errUsage, flag, err)
+	}
+	return new(meta.NewTime(t)), nil
 }
 
 func (c *cli) resumeCommand() *cobra.Command {
@@ -93,14 +135,10 @@ func (c *cli) reconcileCommand() *cobra.Command {
 			"then, unless an entry of deny is active; --close-window takes that back.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("open-window-until") {
-				t, err := instant(openUntil, c.now())
-				if err == nil && !t.After(c.now()) {
-					err = fmt.Errorf("%s is past", t.UTC().Format(time.RFC3339))
+				var err error
+				if asked.openUntil, err = c.instantToCome("--open-window-until", openUntil); err != nil {
+					return err
 				}
-				if err != nil {
-					return fmt.Errorf("%w: --open-window-until: %w", errUsage, err)
-				}
-				asked.openUntil = new(meta.NewTime(t))
 			}
 			switch f := cmd.Flags(); {
 			case asked.openUntil != nil && asked.closeWindow:
@@ -142,12 +180,18 @@ func (c *cli) choose(ctx context.Context, o chosen) (store.Store, fleet, error) 
 	if err != nil {
 		return nil, fleet{}, err
 	}
-	f, err := c.readFleet(ctx, s, o.names)
-	if err != nil || len(o.names) > 0 {
-		return s, f, errors.Join(err, f.check())
+	f, err := c.readFleet(ctx, s, hostNames(o.names))
+	if err == nil {
+		err = f.check()
 	}
-	f.hosts = slices.DeleteFunc(f.hosts, func(h fleetHost) bool {
-		return h.view.Spec == nil || !selector.Matches(labels.Set(h.view.Metadata.Labels))
+	if err != nil {
+		return nil, f, fmt.Errorf("nobody was asked: %w", err)
+	}
+	if len(o.names) > 0 {
+		return s, f, nil
+	}
+	f.hosts = slices.DeleteFunc(f.hosts, func(h fleetHost) bool { // an unreadable HostSpec declares its host, too
+		return (h.view.Spec == nil && !h.specUnreadable) || !selector.Matches(labels.Set(h.view.Metadata.Labels))
 	})
 	if len(f.hosts) == 0 { // as with a name that was mistyped
 		return nil, f, fmt.Errorf("%w: no host is declared that matches %q", errNotFound, o.selector)
@@ -155,33 +199,65 @@ func (c *cli) choose(ctx context.Context, o chosen) (store.Store, fleet, error) 
 	return s, f, nil
 }
 
-func (c *cli) suspend(ctx context.Context, hosts chosen, reason string, length time.Duration) error {
+// answer is what is told of a host that was asked for something.
+type answer struct {
+	words string
+	notes []string
+}
+
+func (a *answer) note(format string, args ...any) {
+	a.notes = append(a.notes, fmt.Sprintf(format, args...))
+}
+
+// each asks hosts for something, many at a time, and tells what came of it. That
+// one cannot be asked leaves the others alone.
+func (c *cli) each(ctx context.Context, hosts []fleetHost, ask func(ctx context.Context, h fleetHost) (answer, error)) error {
+	answers, errs := make([]answer, len(hosts)), make([]error, len(hosts))
+	var group errgroup.Group
+	group.SetLimit(readers)
+	for i, h := range hosts {
+		group.Go(func() error {
+			answers[i], errs[i] = ask(ctx, h)
+			return nil
+		})
+	}
+	_ = group.Wait() // each has its own
+	for i, h := range hosts {
+		name := h.view.Metadata.Name
+		if errs[i] != nil {
+			errs[i] = fmt.Errorf("host %s was not asked: %w", name, errs[i])
+			continue
+		}
+		if err := c.print("host/%s %s", name, answers[i].words); err != nil {
+			return err
+		}
+		for _, note := range answers[i].notes {
+			c.note("%s: %s", name, note)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *cli) suspend(ctx context.Context, hosts chosen, suspend *v1alpha1.Suspend) error {
 	s, f, err := c.choose(ctx, hosts)
 	if err != nil {
 		return err
 	}
-	suspended, words := &v1alpha1.Suspend{Reason: reason}, "suspended"
-	if length > 0 {
-		suspended.Until = new(meta.NewTime(c.now().Add(length)))
-		words += " until " + suspended.Until.UTC().Format(time.RFC3339)
+	words := "suspended"
+	if suspend.Until != nil {
+		words += " until " + suspend.Until.UTC().Format(time.RFC3339)
 	}
-	words += ", from its next look on"
-	for _, h := range f.hosts {
-		name := h.view.Metadata.Name
-		err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) { o.Suspend = suspended })
-		if err != nil {
-			return err
+	return c.each(ctx, f.hosts, func(ctx context.Context, h fleetHost) (answer, error) {
+		a := answer{words: words + ", from its next look on", notes: h.silence(c.now())}
+		before, was := h.overridden(c.now())
+		if was && len(hosts.names) == 0 && before.outlasts(suspend) { // it was meant for this host
+			return answer{words: "stays suspended " + before.String() + ", which lasts longer"}, nil
 		}
-		if err := c.print("host/%s %s", name, words); err != nil {
-			return err
+		if was {
+			a.note("it was suspended %s, which this replaces", before)
 		}
-		c.noteSilence(h)
-		h.view.Spec, h.view.Status = nil, nil
-		for _, before := range h.suspensions(c.now()) {
-			c.note("%s was suspended %s, which this replaces", name, before)
-		}
-	}
-	return nil
+		return a, changeOverride(ctx, s, h.view.Metadata.Name, func(o *v1alpha1.HostOverrideSpec) { o.Suspend = suspend })
+	})
 }
 
 func (c *cli) resume(ctx context.Context, hosts chosen) error {
@@ -189,32 +265,36 @@ func (c *cli) resume(ctx context.Context, hosts chosen) error {
 	if err != nil {
 		return err
 	}
-	for _, h := range f.hosts {
-		name := h.view.Metadata.Name
-		words := "was not suspended by its HostOverride"
+	return c.each(ctx, f.hosts, func(ctx context.Context, h fleetHost) (answer, error) {
+		a := answer{words: "was not suspended by its HostOverride"}
 		if h.view.Override != nil || h.overrideUnreadable { // also one that no host adopts, which lifts nothing
-			err := changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
-				switch {
-				case o.Suspend != nil && o.Suspend.Until != nil && !c.now().Before(o.Suspend.Until.Time):
-					words = "resumed; its suspension ended by itself at " + o.Suspend.Until.UTC().Format(time.RFC3339)
-				case o.Suspend != nil:
-					words = "resumed"
-				}
+			err := changeOverride(ctx, s, h.view.Metadata.Name, func(o *v1alpha1.HostOverrideSpec) {
+				a.words = resumed(o.Suspend, c.now())
 				o.Suspend = nil
 			})
 			if err != nil {
-				return err
+				return a, err
 			}
 		}
-		if err := c.print("host/%s %s", name, words); err != nil {
-			return err
-		}
-		h.view.Override = nil
 		for _, left := range h.suspensions(c.now()) {
-			c.note("%s stays suspended %s: %s", name, left, left.lift)
+			if left.by != byOverride {
+				a.note("it stays suspended %s: %s", left, left.lift)
+			}
 		}
+		return a, nil
+	})
+}
+
+// resumed says what was lifted.
+func resumed(was *v1alpha1.Suspend, now time.Time) string {
+	switch {
+	case was == nil:
+		return "was not suspended by its HostOverride"
+	case was.Until != nil && !now.Before(was.Until.Time):
+		return "resumed; its suspension ended by itself at " + was.Until.UTC().Format(time.RFC3339)
+	default:
+		return "resumed; it was suspended " + suspension{Suspend: *was, by: byOverride}.String()
 	}
-	return nil
 }
 
 func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error {
@@ -231,14 +311,19 @@ func (c *cli) reconcile(ctx context.Context, hosts chosen, asked request) error 
 	if len(refused) > 0 && len(hosts.names) > 0 {
 		return fmt.Errorf("%w, so nobody is asked: %w", errRefused, errors.Join(refused...))
 	}
+	var mu sync.Mutex
 	waits := map[string]*meta.Time{}
-	for _, h := range willing {
-		if waits[h.view.Metadata.Name], err = c.reconcileHost(ctx, s, h, asked); err != nil {
-			return err
+	err = c.each(ctx, willing, func(ctx context.Context, h fleetHost) (answer, error) {
+		a, at, err := c.reconcileHost(ctx, s, h, asked)
+		if err == nil {
+			mu.Lock()
+			defer mu.Unlock()
+			waits[h.view.Metadata.Name] = at
 		}
-	}
+		return a, err
+	})
 	if asked.wait {
-		err = c.wait(ctx, s, waits, asked.timeout)
+		err = errors.Join(err, c.wait(ctx, s, waits, asked.timeout))
 	}
 	if len(refused) > 0 { // of many, the others are asked all the same
 		err = errors.Join(err, fmt.Errorf("%w: %w", errRefused, errors.Join(refused...)))
@@ -259,54 +344,51 @@ func (h fleetHost) refusing(asked request, now time.Time) (errs []error) {
 }
 
 // reconcileHost asks one host, and tells what will come of it.
-func (c *cli) reconcileHost(ctx context.Context, s store.Store, h fleetHost, asked request) (at *meta.Time, err error) {
-	name := h.view.Metadata.Name
-	words := "asked to reconcile"
-	if asked.retry {
-		words = "asked to retry"
-	}
-	err = changeOverride(ctx, s, name, func(o *v1alpha1.HostOverrideSpec) {
+func (c *cli) reconcileHost(ctx context.Context, s store.Store, h fleetHost, asked request) (a answer, at *meta.Time, err error) {
+	err = changeOverride(ctx, s, h.view.Metadata.Name, func(o *v1alpha1.HostOverrideSpec) {
+		a.words = "asked to reconcile"
 		o.ReconcileRequestedAt = c.anew(o.ReconcileRequestedAt)
 		at = o.ReconcileRequestedAt
 		if asked.retry {
+			a.words = "asked to retry"
 			o.RetryRequestedAt = c.anew(o.RetryRequestedAt)
 		}
 		switch {
 		case asked.openUntil != nil:
-			words += ", its window opened until " + asked.openUntil.UTC().Format(time.RFC3339)
+			a.words += ", its window opened until " + asked.openUntil.UTC().Format(time.RFC3339)
 			o.OpenWindowUntil = asked.openUntil
 		case asked.closeWindow && o.OpenWindowUntil == nil:
-			words += ", its window was not opened"
+			a.words += ", its window was not opened"
 		case asked.closeWindow:
-			words += ", its window opened no more"
+			a.words += ", its window opened no more"
 			o.OpenWindowUntil = nil
 		}
 	})
-	if err != nil {
-		return nil, err
-	}
-	if err := c.print("host/%s %s", name, words); err != nil {
-		return nil, err
-	}
-	c.noteSilence(h)
-	for _, note := range h.vain(asked, c.now()) {
-		c.note("%s: %s", name, note)
-	}
-	return at, nil
+	a.notes = append(h.silence(c.now()), h.vain(asked, c.now())...)
+	return a, at, err
 }
 
-// noteSilence tells of a host that may not see what it is asked for long.
-func (c *cli) noteSilence(h fleetHost) {
-	if _, reason, message := h.ready(c.now()); reason == v1alpha1.ReasonSilent || reason == v1alpha1.ReasonNoStatus {
-		c.note("%s: %s", h.view.Metadata.Name, message)
+// silence tells of a host that may not see what it is asked for long.
+func (h fleetHost) silence(now time.Time) []string {
+	if _, reason, message := h.ready(now); reason == v1alpha1.ReasonSilent || reason == v1alpha1.ReasonNoStatus {
+		return []string{message}
 	}
+	return nil
+}
+
+// liftedByRetry are the reasons of hosts that try nothing more until they are
+// asked to, or until what is declared changes.
+func liftedByRetry(reason string) bool {
+	return slices.Contains([]string{
+		v1alpha1.ReasonQuarantined, v1alpha1.ReasonRetriesExhausted, v1alpha1.ReasonBootedOther, v1alpha1.ReasonRebootFailed,
+		v1alpha1.ReasonArchiveInvalid, v1alpha1.ReasonAttributeNotFound, v1alpha1.ReasonEvaluationFailed, v1alpha1.ReasonNoSwitch,
+		v1alpha1.ReasonRootNotSupported, v1alpha1.ReasonRebootRequired,
+	}, reason)
 }
 
 // vain says what a request will not bring about.
 func (h fleetHost) vain(asked request, now time.Time) (notes []string) {
-	_, reason, _ := h.ready(now)
-	givenUp := []string{v1alpha1.ReasonQuarantined, v1alpha1.ReasonRetriesExhausted, v1alpha1.ReasonBootedOther}
-	if !asked.retry && slices.Contains(givenUp, reason) {
+	if _, reason, _ := h.ready(now); !asked.retry && h.stalled() && liftedByRetry(reason) {
 		notes = append(notes, "it is "+reason+", which --retry alone lifts")
 	}
 	if asked.openUntil == nil || h.view.Spec == nil {
@@ -318,12 +400,18 @@ func (h fleetHost) vain(asked request, now time.Time) (notes []string) {
 	switch {
 	case spec.MaintenanceWindow == nil:
 		notes = append(notes, "it has no maintenanceWindow, so nothing waits for one")
+	case j.Reason == window.ReasonZoneUnknown:
+		notes = append(notes, "whether its window opens cannot be told here, where the zone "+j.Name+" is not known")
 	case j.State == window.Closed:
 		notes = append(notes, "its window stays closed while "+whyWindow(j))
 	default:
 		notes = append(notes, late(spec, j, now)...)
 	}
 	return notes
+}
+
+func (h fleetHost) stalled() bool {
+	return h.view.Status != nil && meta.IsTrue(h.view.Status.Conditions, v1alpha1.ConditionStalled)
 }
 
 // anew is now, or a second later than what was asked before: another value is

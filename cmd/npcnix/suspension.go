@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
@@ -14,6 +15,24 @@ type suspension struct {
 	by   string // such as "by its HostSpec"
 	seen bool   // the host knows of it
 	lift string // what lifts it
+}
+
+// byOverride is what suspend brings about.
+const byOverride = "by its HostOverride"
+
+// overridden is what suspend brought about before, if that is not over.
+func (h fleetHost) overridden(now time.Time) (s suspension, was bool) {
+	list := h.suspensions(now)
+	i := slices.IndexFunc(list, func(s suspension) bool { return s.by == byOverride })
+	if i < 0 {
+		return suspension{}, false
+	}
+	return list[i], true
+}
+
+// outlasts reports whether a suspension ends later than another, or never.
+func (s suspension) outlasts(other *v1alpha1.Suspend) bool {
+	return s.Until == nil || (other.Until != nil && s.Until.After(other.Until.Time))
 }
 
 // String says by what, why and until when: "by its HostSpec (INC-42)".
@@ -42,7 +61,7 @@ func (h fleetHost) suspensions(now time.Time) (list []suspension) {
 	}
 	if h.view.Override != nil {
 		seen := status != nil && status.Observed.Override != nil && status.Observed.Override.Digest == h.overrideDigest
-		add(h.view.Override.Suspend, suspension{by: "by its HostOverride", seen: seen, lift: "npcnix resume " + h.view.Metadata.Name})
+		add(h.view.Override.Suspend, suspension{by: byOverride, seen: seen, lift: "npcnix resume " + h.view.Metadata.Name})
 	}
 	if status != nil {
 		add(status.LocalSuspension, suspension{by: "on the host", seen: true, lift: "npcnix-reconciler resume, on the host"})

@@ -25,12 +25,16 @@ func (c *cli) wait(ctx context.Context, s store.Store, asked map[string]*meta.Ti
 	defer ticker.Stop()
 	all, unready := len(asked), 0
 	var f fleet
+	var failed error // the last look
 	for all > 0 {
 		now, err := c.readFleet(limited, s, slices.Collect(maps.Keys(asked)))
-		if err != nil && limited.Err() == nil {
+		switch {
+		case lasting(err):
 			return err
-		}
-		if err == nil {
+		case err != nil: // a bad moment of the store is none of the hosts
+			failed = err
+		default:
+			failed = nil
 			f = now
 			n, err := c.tellWhatCame(f, asked)
 			if err != nil {
@@ -42,11 +46,16 @@ func (c *cli) wait(ctx context.Context, s store.Store, asked map[string]*meta.Ti
 		}
 		select {
 		case <-limited.Done():
-			return c.waitedInVain(ctx, f, asked, limit)
+			return errors.Join(c.waitedInVain(ctx, f, asked, limit), failed)
 		case <-ticker.C:
 		}
 	}
 	return nil
+}
+
+// lasting reports whether an error of the store will not pass by itself.
+func lasting(err error) bool {
+	return errors.Is(err, store.ErrAccessDenied) || errors.Is(err, store.ErrUnauthorized) || errors.Is(err, store.ErrBucketNotFound)
 }
 
 // tellWhatCame tells of the hosts that have come to something, which are not
@@ -69,8 +78,12 @@ func (c *cli) tellWhatCame(f fleet, asked map[string]*meta.Time) (unready int, e
 	return unready, nil
 }
 
-// errNotReady is returned when hosts that were waited for are not Ready.
-var errNotReady = errors.New("hosts are not Ready")
+// errNotReady is returned when hosts that were waited for are not Ready, errWaited
+// when they did not come to anything in time.
+var (
+	errNotReady = errors.New("hosts are not Ready")
+	errWaited   = errors.New("hosts did not come to anything")
+)
 
 func notReady(unready, all int) error {
 	if unready == 0 {
@@ -86,9 +99,13 @@ func (h fleetHost) tookUp(asked *meta.Time) bool {
 }
 
 // cameToSomething reports whether a host took a request up, and does nothing
-// more about it by now.
+// more about it by now: one that reboots, or waits for another switch to end, does.
 func (h fleetHost) cameToSomething(asked *meta.Time) bool {
 	if !h.tookUp(asked) {
+		return false
+	}
+	ready := meta.FindCondition(h.view.Status.Conditions, v1alpha1.ConditionReady)
+	if ready != nil && (ready.Reason == v1alpha1.ReasonRebooting || ready.Reason == v1alpha1.ReasonSwitchActive) {
 		return false
 	}
 	reconciling := meta.FindCondition(h.view.Status.Conditions, v1alpha1.ConditionReconciling)
@@ -110,5 +127,5 @@ func (c *cli) waitedInVain(ctx context.Context, f fleet, asked map[string]*meta.
 			c.note("%s %s (%s): %s", h.view.Metadata.Name, what, reason, printable(message))
 		}
 	}
-	return fmt.Errorf("%w within %s: %d of those that were asked", errNotReady, meta.Short(limit), len(asked))
+	return fmt.Errorf("%w within %s: %d of those that were asked", errWaited, meta.Short(limit), len(asked))
 }

@@ -31,9 +31,10 @@ func (c *cli) windowCommand() *cobra.Command {
 		Long: "Judge the maintenance window of a host, with its override, or of a HostSpec in a file,\n" +
 			"for which no store is needed. STARTS is when this host begins to activate, or what else is\n" +
 			"gated: at its own part of the splay, and with enough time left; never where an opening is\n" +
-			"too short.",
+			"too short. With -o json, startsAt is null there, and opensAt too where the window was open\n" +
+			"since ever.",
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return c.window(cmd.Context(), args, o) },
+		RunE: func(cmd *cobra.Command, args []string) error { return c.window(cmd.Context(), hostNames(args), o) },
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.file, "filename", "f", "", "HostSpec file, or - for standard input; of several, HOST names one")
@@ -120,7 +121,7 @@ func (c *cli) window(ctx context.Context, args []string, o windowOptions) error 
 	for _, s := range h.suspensions(at) {
 		c.note("%s is suspended %s, so nothing starts", name, s)
 	}
-	if err := c.printOpenings(openings, calendar.Zone(), at, limit); err != nil {
+	if err := c.printOpenings(openings, calendar.Zone(), at, limit, unnamed(spec)); err != nil {
 		return err
 	}
 	return c.print("\n%s", week(calendar, at))
@@ -213,8 +214,16 @@ func needed(spec v1alpha1.HostSpecSpec) (longest time.Duration) {
 	return longest
 }
 
+// unnamed is what is shown of an opening that no entry of allow names.
+func unnamed(spec v1alpha1.HostSpecSpec) string {
+	if w := spec.MaintenanceWindow; w == nil || len(w.Allow) == 0 {
+		return "-" // what deny leaves
+	}
+	return "(override)"
+}
+
 // printOpenings prints a table of them; at is when they are looked at.
-func (c *cli) printOpenings(openings []window.Opening, zone *time.Location, at time.Time, limit time.Duration) error {
+func (c *cli) printOpenings(openings []window.Opening, zone *time.Location, at time.Time, limit time.Duration, unnamed string) error {
 	if len(openings) == 0 {
 		return nil
 	}
@@ -223,11 +232,7 @@ func (c *cli) printOpenings(openings []window.Opening, zone *time.Location, at t
 	}
 	t := table{w: c.out, terminal: c.terminal}
 	for _, o := range openings {
-		name := o.Name
-		if name == "" && !o.OpensAt.IsZero() {
-			name = "(override)"
-		}
-		t.add(cmp.Or(name, "-"), localTime(o.OpensAt, zone, "before"), starts(o, zone, at, limit), localTime(o.ClosesAt, zone, "not within 370 days"))
+		t.add(cmp.Or(o.Name, unnamed), localTime(o.OpensAt, zone, "before"), starts(o, zone, at, limit), localTime(o.ClosesAt, zone, "not within 370 days"))
 	}
 	return t.print("NAME", "OPENS", "STARTS", "CLOSES")
 }

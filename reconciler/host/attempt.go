@@ -64,17 +64,17 @@ func (r *Reconciler) endWithoutActivation(mode v1alpha1.Mode) {
 // open begins an attempt unless one is open.
 func (r *Reconciler) open(ctx context.Context) error {
 	j, pub := r.journal, r.documents.publication
-	if j.open() && j.Attempt.RemoteGeneration == pub.Metadata.Generation {
+	if j.open() && j.Attempt.Remote == pub.Metadata.Name && j.Attempt.RemoteGeneration == pub.Metadata.Generation {
 		return nil
 	}
 	if j.open() {
-		r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "A newer generation took its place.")
+		r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "Another generation took its place.")
 	}
 	if err := r.unstage(ctx, "Another target took its place."); err != nil {
 		return err
 	}
 	j.begin(v1alpha1.Attempt{
-		ID: r.opts.NewID(), RemoteGeneration: pub.Metadata.Generation, Revision: pub.Spec.Source.FullRevision(),
+		ID: r.opts.NewID(), Remote: pub.Metadata.Name, RemoteGeneration: pub.Metadata.Generation, Revision: pub.Spec.Source.FullRevision(),
 		StartedAt: newTime(r.opts.Now()), Outcome: v1alpha1.OutcomeRunning, Attempt: j.Tries.Counted + 1,
 	})
 	return r.save()

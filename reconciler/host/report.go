@@ -168,7 +168,7 @@ func (r *Reconciler) setReadySince(st *v1alpha1.HostStatusStatus, p *pass) {
 		return
 	}
 	if last := r.status.last; last != nil && last.Status.ReadySince != nil && last.Status.Observed.Remote != nil &&
-		last.Status.Observed.Remote.Generation == st.Observed.Remote.Generation {
+		last.Status.Observed.Remote.Name == st.Observed.Remote.Name && last.Status.Observed.Remote.Generation == st.Observed.Remote.Generation {
 		st.ReadySince = last.Status.ReadySince
 		return
 	}
