@@ -72,8 +72,8 @@ func mayBeAmbiguous(text string) bool {
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimLeft(strings.TrimSuffix(line, "\n"), "- ")
-		key, value, _ := strings.Cut(line, ":")
-		value = strings.TrimPrefix(value, " ")
+		key, value, _ := strings.Cut(line, ": ") // a key may have colons itself
+		key = strings.TrimSuffix(key, ":")
 		if suspect(key) || suspect(line) || (suspect(value) && !itself.MatchString(value)) {
 			return true
 		}

@@ -68,3 +68,15 @@ func TestEncodedStringsAreReadBackByEveryReader(t *testing.T) {
 		}
 	})
 }
+
+// YAML 1.1 reads 12:30 as a number of base 60, as a key too.
+func TestEncodedKeysWithColons(t *testing.T) {
+	t.Parallel()
+	for want, value := range map[string]any{
+		"\"12:30\": x\n": map[string]string{"12:30": "x"}, "\"12:30\":\n  a: b\n": map[string]any{"12:30": map[string]string{"a": "b"}}, "a:b: x\n": map[string]string{"a:b": "x"},
+	} {
+		if data, err := codec.Encode(value); err != nil || string(data) != want {
+			t.Errorf("%v, %q, want %q", err, data, want)
+		}
+	}
+}

@@ -1,6 +1,10 @@
 package v1alpha1
 
-import "github.com/npcnix/npcnix/apis/meta"
+import (
+	"time"
+
+	"github.com/npcnix/npcnix/apis/meta"
+)
 
 // HostStatus is what a host says of itself. Only that host writes it.
 //
@@ -167,6 +171,26 @@ type WindowStatus struct {
 	Reason      string     `json:"reason"`
 	ClosesAt    *meta.Time `json:"closesAt"`
 	NextOpensAt *meta.Time `json:"nextOpensAt"`
+}
+
+// ChangesAt is when the window closes or opens next, nil if that is not known.
+func (w WindowStatus) ChangesAt() *meta.Time {
+	if w.ClosesAt != nil {
+		return w.ClosesAt
+	}
+	return w.NextOpensAt
+}
+
+// String says what the window is, and until when.
+func (w WindowStatus) String() string {
+	text := w.State + " (" + w.Reason + ")"
+	switch {
+	case w.ClosesAt != nil:
+		text += ", closes " + w.ClosesAt.UTC().Format(time.RFC3339)
+	case w.NextOpensAt != nil:
+		text += ", opens " + w.NextOpensAt.UTC().Format(time.RFC3339)
+	}
+	return text
 }
 
 // Handled holds the requests of the override that were carried out.

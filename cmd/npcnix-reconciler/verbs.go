@@ -179,7 +179,7 @@ func printStatus(line func(string, ...any), s *v1alpha1.HostStatus) {
 		line("Suspended: %s", printable(text))
 	}
 	if w := s.Status.Window; w != nil && w.Reason != window.ReasonAlwaysOpen {
-		line("Window:    %s", windowText(w))
+		line("Window:    %s", w)
 	}
 	if sys := s.Status.System; sys != nil {
 		if d := s.Status.Desired; d != nil {
@@ -206,18 +206,6 @@ func suspension(s *v1alpha1.HostStatus) string {
 		return ""
 	}
 	return meta.FindCondition(s.Status.Conditions, v1alpha1.ConditionSuspended).Message
-}
-
-// windowText says what the window is, and until when.
-func windowText(w *v1alpha1.WindowStatus) string {
-	text := w.State + " (" + w.Reason + ")"
-	switch {
-	case w.ClosesAt != nil:
-		text += ", closes " + w.ClosesAt.UTC().Format(time.RFC3339)
-	case w.NextOpensAt != nil:
-		text += ", opens " + w.NextOpensAt.UTC().Format(time.RFC3339)
-	}
-	return text
 }
 
 func orDash(s string) string {

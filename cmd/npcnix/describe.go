@@ -118,13 +118,9 @@ func (c *cli) describeOverride(d *description, h fleetHost) {
 // describeWindow tells what the host said of its window, if it has one.
 func (c *cli) describeWindow(d *description, h fleetHost) {
 	if s := h.view.Status; s != nil && s.Window != nil && h.view.Spec != nil && h.view.Spec.MaintenanceWindow != nil {
-		w := s.Window
-		text := fmt.Sprintf("%s (%s)", w.State, w.Reason)
-		switch {
-		case w.ClosesAt != nil:
-			text += ", closes " + c.ahead(w.ClosesAt.Time)
-		case w.NextOpensAt != nil:
-			text += ", opens " + c.ahead(w.NextOpensAt.Time)
+		text := s.Window.String()
+		if t := s.Window.ChangesAt(); t != nil && c.terminal {
+			text += ", in " + age(t.Sub(c.now()))
 		}
 		d.add("Window", text)
 	}

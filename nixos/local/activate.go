@@ -154,15 +154,15 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 }
 
 // Retain removes the oldest generations of the profile.
-func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) error {
+func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) (removed int, err error) {
 	machine, err := m.Observe(ctx, "")
 	if err != nil {
-		return err
+		return 0, err
 	}
 	protected = append(protected, machine.Booted, machine.Running, machine.Profile, machine.BootDefault)
 	generations, err := m.generations()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var gone []string
 	for i, number := range generations { // newest first
@@ -173,16 +173,16 @@ func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) e
 		gone = append(gone, strconv.FormatInt(number, 10))
 	}
 	if len(gone) == 0 {
-		return nil
+		return 0, nil
 	}
 	result, err := m.nix(ctx, "nix-env", append([]string{"--profile", m.path(profile), "--delete-generations"}, gone...)...)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if result.ExitCode != 0 {
-		return fmt.Errorf("nix-env --delete-generations: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
+		return 0, fmt.Errorf("nix-env --delete-generations: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
 	}
-	return nil
+	return len(gone), nil
 }
 
 // generations are the numbers of the profile's, newest first.
