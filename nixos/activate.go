@@ -106,9 +106,8 @@ type Activator interface {
 	SetProfile(ctx context.Context, toplevel string, generation int64) error
 	// Retain removes the oldest generations of the profile, so that the newest
 	// keep of them are left, and those that name one of the protected paths: the
-	// booted, the running and the present one are protected by themselves. It
-	// returns how many it removed.
-	Retain(ctx context.Context, keep int32, protected ...string) (removed int, err error)
+	// booted, the running and the present one are protected by themselves.
+	Retain(ctx context.Context, keep int32, protected ...string) error
 	// Root keeps store paths from being collected until Unroot of that name.
 	// What is no store path is left out.
 	Root(ctx context.Context, name string, paths ...string) error

@@ -154,15 +154,15 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 }
 
 // Retain removes the oldest generations of the profile.
-func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) (removed int, err error) {
+func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) error {
 	machine, err := m.Observe(ctx, "")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	protected = append(protected, machine.Booted, machine.Running, machine.Profile, machine.BootDefault)
 	generations, err := m.generations()
 	if err != nil {
-		return 0, err
+		return err
 	}
 	var gone []string
 	for i, number := range generations { // newest first
@@ -173,16 +173,16 @@ func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) (
 		gone = append(gone, strconv.FormatInt(number, 10))
 	}
 	if len(gone) == 0 {
-		return 0, nil
+		return nil
 	}
 	result, err := m.nix(ctx, "nix-env", append([]string{"--profile", m.path(profile), "--delete-generations"}, gone...)...)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if result.ExitCode != 0 {
-		return 0, fmt.Errorf("nix-env --delete-generations: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
+		return fmt.Errorf("nix-env --delete-generations: exit code %d: %s", result.ExitCode, humanTail(string(result.Stderr)))
 	}
-	return len(gone), nil
+	return nil
 }
 
 // generations are the numbers of the profile's, newest first.

@@ -200,7 +200,7 @@ func (m *Machine) SetProfile(ctx context.Context, toplevel string, generation in
 }
 
 // Retain forgets the oldest generations.
-func (m *Machine) Retain(_ context.Context, keep int32, protected ...string) (removed int, err error) {
+func (m *Machine) Retain(_ context.Context, keep int32, protected ...string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	protected = append(protected, m.state.Booted, m.state.Running, m.state.Profile, m.state.BootDefault)
@@ -208,10 +208,9 @@ func (m *Machine) Retain(_ context.Context, keep int32, protected ...string) (re
 	for i, number := range numbers {
 		if len(numbers)-i > int(keep) && !slices.Contains(protected, m.paths[number]) {
 			delete(m.paths, number)
-			removed++
 		}
 	}
-	return removed, nil
+	return nil
 }
 
 // Generation returns the path of a generation of the profile.

@@ -121,20 +121,19 @@ func (r *Reconciler) collectGarbage(ctx context.Context) error {
 
 // prune makes room on /boot: the boot loader's installer, run once more for what
 // is the boot default, removes what it keeps for generations that are gone. Gates
-// say whether that helped. Where nothing has gone since, it is not run again.
+// say whether that helped.
 func (r *Reconciler) prune(ctx context.Context, p *pass) error {
 	m, policy := p.machine, r.policy()
-	before := !r.journal.PrunedAt.IsZero() && r.journal.PrunedTo == *policy.Retention.Generations
 	r.journal.PrunedAt, r.journal.PrunedTo = r.opts.Now(), *policy.Retention.Generations
 	if err := r.save(); err != nil {
 		return err
 	}
-	removed, err := r.opts.Activator.Retain(ctx, r.journal.PrunedTo, m.Profile, m.Running, m.Booted, m.BootDefault)
+	err := r.opts.Activator.Retain(ctx, r.journal.PrunedTo, m.Profile, m.Running, m.Booted, m.BootDefault)
 	usual := m.BootDefault
 	if usual == nixos.Unknown {
 		usual = m.Profile
 	}
-	if err == nil && usual != "" && (removed > 0 || !before) {
+	if err == nil && usual != "" {
 		limit := policy.Timeouts.Activate.Duration
 		r.pulse.Begin("make room on /boot", limit+2*awaitSlack)
 		_, err = r.runStc(ctx, nixos.Activation{ID: transaction.RunID(r.opts.NewID(), "prune"), Toplevel: usual, Action: nixos.ActionBoot, Limit: limit})

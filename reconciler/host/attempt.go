@@ -28,13 +28,16 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 		return r.closeHeld(p)
 	}
 	inForce := in.Machine.Runs(in.Desired) && in.Machine.Profile == in.Desired && in.Unproven != in.Desired
-	if j.Tries.Failure == nil && !j.Asked && !j.open() && (!inForce || j.Committed == in.Desired) {
+	if f := j.Tries.Failure; (f == nil || f.Reboot) && !j.Asked && !j.open() && (!inForce || j.Committed == in.Desired) {
 		return nil
 	}
 	if j.open() {
 		r.endWithoutActivation(in.Spec.RebuildPolicy.Mode)
 	}
-	j.Tries, j.Asked = tries{Key: j.Tries.Key}, false
+	j.Asked = false
+	if f := j.Tries.Failure; f == nil || !f.Reboot { // that of a reboot counts as long as one is wanted
+		j.Tries = tries{Key: j.Tries.Key}
+	}
 	if inForce {
 		j.Committed = in.Desired
 	}
@@ -116,7 +119,7 @@ func (r *Reconciler) failed(p *pass, class plan.Class, reason, message string) s
 		j.Tries.Transient = 0
 	}
 	j.Tries.Failure = &plan.Failure{
-		Class: class, Reason: reason, Message: message, Content: r.documents.contentOr(""),
+		Class: class, Reason: reason, Message: message, Content: r.documents.contentOr(""), Reboot: p.decision.Action == plan.Reboot,
 		NextAt: r.opts.Now().Add(plan.Backoff(r.policy().Retry, n)),
 	}
 	return message

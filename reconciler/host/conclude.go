@@ -29,7 +29,12 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""
 	}
-	j.RebootNeeded, j.LeaveBoot, j.Reboot, j.Asked = false, o.RebootFrom, nil, false
+	j.RebootNeeded, j.LeaveBoot, j.Asked = false, o.RebootFrom, false
+	if j.Reboot != nil && !t.AwaitedBoot() { // one that waits for who is logged in goes on waiting
+		j.Reboot = &plan.Reboots{AllowedSince: j.Reboot.AllowedSince}
+	} else {
+		j.Reboot = nil
+	}
 	var err error
 	switch o.Kind {
 	case transaction.Committed, transaction.Tested:
@@ -215,6 +220,9 @@ func (r *Reconciler) transaction() (*transaction.Transaction, error) {
 	t, err := transaction.Open(transaction.Dir(r.opts.StateDir, r.journal.Attempt.ID))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil //nolint:nilnil // it was killed before it wrote one
+	}
+	if errors.Is(err, transaction.ErrTooNew) {
+		return nil, fmt.Errorf("%w: %w", errJournalTooNew, err)
 	}
 	return t, err
 }

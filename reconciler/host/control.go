@@ -31,7 +31,34 @@ type Suspension struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
+// suspensionVersion is the format of what is kept of suspensions and requests.
 const suspensionVersion = 1
+
+// asked is a request of a person on the host that was not taken up, kept over
+// restarts: it is often made while a switch is under way that restarts the agent.
+type asked struct {
+	FormatVersion int  `json:"formatVersion"`
+	Retry         bool `json:"retry"`
+}
+
+func (r *Reconciler) requestFile() string {
+	return filepath.Join(r.opts.StateDir, "request.json")
+}
+
+// loadRequest reads what Ask wrote. Of one that cannot be read a look at once is
+// all that is known.
+func (r *Reconciler) loadRequest() error {
+	a := asked{}
+	err := statefile.ReadJSON(r.requestFile(), &a)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	r.requests.put(a.Retry)
+	if err != nil {
+		return fmt.Errorf("read request: %w", err)
+	}
+	return nil
+}
 
 func (r *Reconciler) suspensionFile() string {
 	return filepath.Join(r.opts.StateDir, "suspension.json")
@@ -97,10 +124,13 @@ func (r *Reconciler) Suspended() *Suspension {
 // Ask makes the next look one for a person who waits: back-off is not observed.
 // retry also lifts quarantine, and whatever else waits for an operator's word.
 func (r *Reconciler) Ask(retry bool) {
-	r.requests.mu.Lock()
-	defer r.requests.mu.Unlock()
-	r.requests.reconcile = true
-	r.requests.retry = r.requests.retry || retry
+	q := &r.requests
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.reconcile, q.retry = true, q.retry || retry
+	if err := statefile.WriteJSON(r.requestFile(), asked{suspensionVersion, q.retry}); err != nil { // it counts all the same
+		r.opts.Log.Error(err, "Could not keep a request over a restart", "host", r.opts.Host)
+	}
 }
 
 // Status is the status as the last look left it, whether or not it could be
@@ -115,6 +145,27 @@ func (q *requests) keep(status *v1alpha1.HostStatus) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.status = status
+}
+
+// put puts back what take returned.
+func (q *requests) put(retry bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.reconcile, q.retry = true, q.retry || retry
+}
+
+// forget removes what was kept of the requests that take returned, unless there
+// is another one by now.
+func (q *requests) forget(path string) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.reconcile {
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget request: %w", err)
+	}
+	return nil
 }
 
 // take returns what Ask asked for since it was called last.

@@ -163,6 +163,9 @@ func (r *Reconciler) loadState() (err error) {
 	if err := r.loadSuspension(); err != nil {
 		r.opts.Log.Error(err, "Could not read the local suspension", "host", r.opts.Host)
 	}
+	if err := r.loadRequest(); err != nil {
+		r.opts.Log.Error(err, "Could not read what was asked for", "host", r.opts.Host)
+	}
 	if err := r.loadDocuments(); err != nil { // the store has the truth
 		r.opts.Log.Error(err, "Could not read the last good documents", "host", r.opts.Host)
 	}

@@ -104,11 +104,11 @@ func (r *Reconciler) takeUp(p *pass) error {
 	if !here { // it is saved once it is decided upon
 		return nil
 	}
-	err := r.save()
-	if err != nil {
-		r.Ask(retryHere)
+	if err := r.save(); err != nil {
+		r.requests.put(retryHere)
+		return err
 	}
-	return err
+	return r.requests.forget(r.requestFile())
 }
 
 // handled remembers which requests were taken up, once a decision is made in view

@@ -176,6 +176,35 @@ func TestRequestDuringAnAttempt(t *testing.T) {
 	w.want("Ready", meta.True, "UpToDate", "generation 2")
 }
 
+// What was answered on the host counts, also if the agent restarts before it looks.
+func TestRequestOnTheHostOutlivesTheAgent(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.policy("")
+	w.publish("web fails:x.service")
+	w.pass()
+	w.want("Ready", meta.False, "Quarantined", "")
+	for range 2 { // once
+		tests := strings.Count(strings.Join(w.machine.Calls(), "\n"), "test ")
+		w.r.Ask(true)
+		w.restart()
+		w.pass()
+		w.restart()
+		w.pass()
+		if n := strings.Count(strings.Join(w.machine.Calls(), "\n"), "test ") - tests; n != 2 { // forth and back
+			t.Errorf("%d switches", n)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(w.state, "request.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.restart()
+	w.pass()
+	if _, err := os.Stat(filepath.Join(w.state, "request.json")); err == nil {
+		t.Error("the request is still there")
+	}
+}
+
 func TestLocalSuspension(t *testing.T) {
 	t.Parallel()
 	w := converged(t)

@@ -2,12 +2,14 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
@@ -19,7 +21,10 @@ func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 		in.Reboots = *j.Reboot
 	}
 	if in.Suspended == nil && (in.Unsure() || in.Unhealthy != "") {
-		return nil // nothing is made of what may be old, and nothing is forgotten
+		if in.Reboots.UnderWay(in.Now) {
+			return nil
+		}
+		return r.unstageCommitted(ctx, in) // nothing else is forgotten by what may be old
 	}
 	in.Reboots = in.Reboots.Renew(in.Now, r.policy().Reboot.Delay.Duration)
 	wanted, allowed := plan.RebootDue(*in)
@@ -46,14 +51,22 @@ func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 // were told of it. Whoever reboots the host later is not judged by it.
 func (r *Reconciler) cancelReboot(ctx context.Context, in *plan.Input) error {
 	j := r.journal
-	if j.Reboot == nil {
-		return nil
+	if err := r.forgetNotRebooted(in); err != nil || j.Reboot == nil {
+		return err
 	}
+	was := *j.Reboot
 	if err := r.unstageCommitted(ctx, in); err != nil {
 		return err
 	}
-	announced := !j.Reboot.Announced.IsZero()
+	announced := !was.Announced.IsZero()
 	j.Reboot, in.Reboots = nil, plan.Reboots{}
+	if plan.RebootOutlives(*in) && !was.AllowedSince.IsZero() {
+		in.Reboots.AllowedSince = was.AllowedSince
+		j.Reboot = new(in.Reboots)
+	}
+	if j.Reboot != nil && !announced && was.AskedAt.IsZero() { // nothing has changed
+		return nil
+	}
 	if err := r.save(); err != nil {
 		return err
 	}
@@ -61,6 +74,17 @@ func (r *Reconciler) cancelReboot(ctx context.Context, in *plan.Input) error {
 		r.tell(ctx, "npcnix: the reboot that was announced is cancelled.")
 	}
 	return nil
+}
+
+// forgetNotRebooted forgets how a reboot failed that is not wanted any more.
+func (r *Reconciler) forgetNotRebooted(in *plan.Input) error {
+	j := r.journal
+	if f := j.Tries.Failure; f == nil || !f.Reboot {
+		return nil
+	}
+	j.Tries = tries{Key: j.Tries.Key}
+	in.Attempts, in.Failure = 0, nil
+	return r.save()
 }
 
 // unstageCommitted ends the transaction of a reboot into the committed system,
@@ -71,14 +95,14 @@ func (r *Reconciler) unstageCommitted(ctx context.Context, in *plan.Input) error
 		return nil
 	}
 	t, err := r.transaction()
-	if err != nil || t == nil || !t.Plan.Committed {
+	if (err == nil || !errors.Is(err, statefile.ErrUnusable)) && (t == nil || !t.Plan.Committed) {
 		return err
 	}
 	if err := r.unstage(ctx, "The reboot is not wanted any more."); err != nil {
 		return err
 	}
-	in.Staged, in.RebootNeeded = j.Staged, j.RebootNeeded
-	return nil
+	in.Staged, in.RebootNeeded, in.Unproven = j.Staged, j.RebootNeeded, j.Unproven
+	return r.save()
 }
 
 // tell says something to everybody who is logged in.
@@ -107,27 +131,32 @@ func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
 	if !j.Phase.waiting() { // that takes its time: what is declared by then is looked at once more
 		return r.stageReboot(ctx, p)
 	}
-	if r.suspension(r.opts.Now()) != nil { // by whoever was told of it just now
-		return nil
-	}
 	j.Reboot.Asked++
 	j.Reboot.AskedAt, j.Reboot.Within = r.opts.Now(), r.policy().Timeouts.Reboot.Duration
 	if err := r.enter(phaseRebootPending); err != nil {
 		return err
 	}
+	if r.suspension(r.opts.Now()) != nil { // by whoever was told of it just now
+		return r.notAsked()
+	}
 	r.opts.Log.Info("Rebooting", "host", r.opts.Host, "target", p.desired.Toplevel, "asked", j.Reboot.Asked)
-	if err := r.opts.Power.Reboot(ctx, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil && ctx.Err() == nil {
-		return r.notRebooted(p, err)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootLimit) // an agent that is stopped knows whether it was told
+	defer cancel()
+	if err := r.opts.Power.Reboot(limited, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil {
+		r.failed(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host could not be told to reboot: "+err.Error())
+		return r.notAsked()
 	}
 	return nil
 }
 
-// notRebooted remembers that the machine could not even be told to reboot.
-func (r *Reconciler) notRebooted(p *pass, why error) error {
+// rebootLimit is how long telling the machine to reboot may take.
+const rebootLimit = time.Minute
+
+// notAsked remembers that the machine was not told to reboot after all.
+func (r *Reconciler) notAsked() error {
 	reboot := r.journal.Reboot
 	reboot.Asked--
 	reboot.AskedAt, reboot.Within = time.Time{}, 0
-	r.failed(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host could not be told to reboot: "+why.Error())
 	return r.save()
 }
 

@@ -3,6 +3,8 @@ package host_test
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -382,4 +384,184 @@ func TestSuspendedWhileStaged(t *testing.T) {
 	w.override(`{suspend: {reason: INC-42}}`)
 	w.pass()
 	w.want("Ready", meta.False, "RebootPending", "is the boot default and comes into force with a reboot. Suspended by its HostOverride (INC-42).")
+}
+
+// A reboot that cannot even be prepared, or told, is tried as often as the policy
+// allows, says so, and tells nobody of a reboot that does not come.
+func TestRebootThatCannotBePrepared(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fails  func(w *world)
+		most   int
+		reason string
+	}{
+		"the boot loader": {func(w *world) {
+			w.machine.Change(func(m *nixos.Machine) { m.BootDefault = nixos.Unknown }) // so that its word counts
+			w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+				if a.Action == nixos.ActionBoot {
+					return nixos.Result{Exited: true, ExitCode: 1}, false
+				}
+				return nixos.Result{Exited: true}, true
+			}
+		}, 5, "RetriesExhausted"},
+		"the bus": {func(w *world) { w.machine.OnPower = func() error { return errors.New("no bus") } }, 40, "RebootFailed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := rebooting(t, "IfRequired")
+			w.publish("web kernel:2")
+			w.pass()
+			c.fails(w)
+			for range 24 * 60 {
+				w.now = w.now.Add(time.Minute)
+				_, _ = w.r.Reconcile(t.Context(), "web")
+			}
+			w.want("Ready", meta.False, c.reason, "")
+			if n := len(w.machine.Walls()); n > c.most {
+				t.Errorf("told of %d reboots", n)
+			}
+			if n := len(w.status().Status.History); c.most == 5 && n > 6 {
+				t.Errorf("%d attempts", n)
+			}
+		})
+	}
+}
+
+// One that was prepared is nothing without its reboot, whatever came up since:
+// one by hand is not judged by it.
+func TestPreparedRebootIsNotKept(t *testing.T) {
+	t.Parallel()
+	for name, meanwhile := range map[string]func(w *world){
+		"no HostSpec": func(w *world) { w.delete("hosts/web.yaml") },
+		"unhealthy": func(w *world) {
+			w.machine.OnProbe = func(string) error { return errors.New("connection refused") }
+			w.spec(strings.Replace(reboots, "%s", "Never", 1))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := rebooting(t, "IfRequired")
+			const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
+			w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+			w.machine.OnPower = func() error { return nil } // it hangs
+			w.publish("web kernel:2")
+			w.pass()
+			w.now = w.now.Add(2 * time.Minute)
+			w.pass()
+			runs := w.runs()
+			meanwhile(w)
+			for range 3 {
+				w.now = w.now.Add(11 * time.Minute)
+				_, _ = w.r.Reconcile(t.Context(), "web")
+			}
+			w.machine.OnProbe = func(string) error { return errors.New("connection refused") }
+			w.machine.PowerCut()
+			calls := len(w.machine.Calls())
+			for range 3 {
+				w.restart()
+				_, _ = w.r.Reconcile(t.Context(), "web")
+			}
+			w.wantState(runs, runs, runs)
+			if made := w.machine.Calls()[calls:]; strings.Contains(strings.Join(made, " "), "reboot") {
+				t.Errorf("it made %q", made)
+			}
+		})
+	}
+}
+
+// Who is logged in is waited for once, however often something is published.
+func TestPostponementEnds(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.LoggedIn = []string{"anna"}
+	for n := range 3 {
+		w.publish(strings.Repeat("web kernel:2 ", n+1))
+		w.pass()
+		w.want("Ready", meta.True, "UpToDate", "The reboot waits for who is logged in (anna), until 2026-11-22T11:00:00Z at the latest.")
+		w.now = w.now.Add(25 * time.Minute)
+	}
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "It reboots at ")
+}
+
+// A new system that takes the host down before it is confirmed is taken back.
+func TestBootsThatAreCutOffEnd(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	old := w.runs()
+	const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
+	w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+	panics := func() (out bool) {
+		m := w.machine.State()
+		return m.Running == m.Booted && m.Running != old
+	}
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.machine.OnProbe = func(string) error {
+		if panics() {
+			w.machine.PowerCut()
+			panic("power cut")
+		}
+		return nil
+	}
+	for range 8 {
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = w.r.Reconcile(t.Context(), "web")
+		}()
+		w.restart()
+		w.now = w.now.Add(time.Minute)
+	}
+	w.pass()
+	w.want("Ready", meta.False, "Quarantined", "The host rebooted 2 times before the new system was confirmed.")
+	w.wantState(old, old, old)
+}
+
+// A machine that was not told to reboot is not waited for: also if the agent is
+// stopped at that moment.
+func TestStoppedWhileRebooting(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	ctx, cancel := context.WithCancel(t.Context())
+	w.machine.OnPower = func() error {
+		cancel()
+		return errors.New("no bus")
+	}
+	_, _ = w.r.Reconcile(ctx, "web")
+	w.restart()
+	w.publish("web kernel:3")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+}
+
+// A transaction that cannot be read any more does not stop the host.
+func TestPreparedRebootThatIsLost(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return nil }
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	plans, err := filepath.Glob(filepath.Join(w.state, "transactions", "*", "plan.json"))
+	if err != nil || len(plans) == 0 {
+		t.Fatal(plans, err)
+	}
+	for _, plan := range plans {
+		if err := os.WriteFile(plan, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.override(`{suspend: {reason: INC-42}}`)
+	w.now = w.now.Add(11 * time.Minute)
+	w.pass()
+	w.override(`{}`)
+	w.pass()
+	w.publish("web kernel:1")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
 }

@@ -76,8 +76,6 @@ func (r *Reconciler) leftOpen() bool {
 func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 	t, err := r.transaction()
 	switch {
-	case errors.Is(err, transaction.ErrTooNew):
-		return fmt.Errorf("%w: %w", errJournalTooNew, err)
 	case errors.Is(err, statefile.ErrUnusable):
 		return r.loseTransaction(ctx, err)
 	case err != nil:
@@ -131,6 +129,8 @@ func (r *Reconciler) loseTransaction(ctx context.Context, why error) error {
 		return err
 	}
 	r.tidy(ctx, r.journal.Attempt.ID)
+	j := r.journal
+	j.Reboot, j.Staged, j.RebootNeeded = nil, "", false
 	r.endAttempt(phaseLost, v1alpha1.OutcomeFailed, v1alpha1.ReasonJournalLost, "What was known of this attempt is lost: a file of its transaction "+why.Error()+".")
 	return r.closeUnknown(ctx)
 }
@@ -180,9 +180,19 @@ func (r *Reconciler) awaitedBoot(t *transaction.Transaction, booted bool) bool {
 
 // confirmBoot confirms a staged system that was booted.
 func (r *Reconciler) confirmBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
-	r.journal.Attempt.Outcome, r.journal.Attempt.FinishedAt = v1alpha1.OutcomeRunning, nil
-	r.journal.ConfirmingSince = time.Time{} // each boot has all of its time
-	if err := r.enter(phaseConfirming); err != nil {
+	j := r.journal
+	j.Attempt.Outcome, j.Attempt.FinishedAt = v1alpha1.OutcomeRunning, nil
+	j.ConfirmingSince = time.Time{} // each boot has all of its time
+	if j.Phase == phaseConfirming {
+		j.Tries.Interrupted++
+	}
+	err := error(nil)
+	if j.Tries.Interrupted >= maxInterrupted {
+		err = r.takeBack(t, transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: fmt.Sprintf("The host rebooted %d times before the new system was confirmed.", maxInterrupted)})
+	} else {
+		err = r.enter(phaseConfirming)
+	}
+	if err != nil {
 		return err
 	}
 	return r.drive(ctx, p, t)

@@ -2,12 +2,14 @@ package host
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
@@ -99,6 +101,9 @@ func (r *Reconciler) unstage(ctx context.Context, why string) error {
 		return nil
 	}
 	t, err := r.transaction()
+	if errors.Is(err, statefile.ErrUnusable) {
+		return r.loseTransaction(ctx, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -61,6 +61,9 @@ type Failure struct {
 	Content string `json:"content"`
 	// NextAt is when it may be tried again.
 	NextAt time.Time `json:"nextAt"`
+	// Reboot says that a reboot into what is in force failed, which is no failure
+	// of its activation.
+	Reboot bool `json:"reboot,omitempty"`
 }
 
 // Problem is why a document is not in force.

@@ -34,9 +34,17 @@ func RebootRequired(in Input) (required, known bool) {
 // wantsReboot reports whether the policy wants a reboot of a host with which
 // nothing else is left to do.
 func (in Input) wantsReboot(d Decision) bool {
-	if settled := d.Ready || d.Reason == v1alpha1.ReasonRebootPending; !settled {
-		return false
-	}
+	settled := d.Ready || d.Reason == v1alpha1.ReasonRebootPending
+	return settled && in.policyWantsReboot()
+}
+
+// RebootOutlives reports whether a reboot that is not wanted now is wanted again
+// once what has come up meanwhile is done: who was waited for is not waited for anew.
+func RebootOutlives(in Input) bool {
+	return in.Spec != nil && in.Remote != nil && !in.forbidsReboot() && in.policyWantsReboot()
+}
+
+func (in Input) policyWantsReboot() bool {
 	required, known := RebootRequired(in)
 	switch in.Spec.RebuildPolicy.Reboot.When {
 	case v1alpha1.RebootIfRequired: // what a reboot of the same system did not change, another one does not
@@ -85,10 +93,12 @@ func RebootDue(in Input) (wanted, allowed bool) {
 
 // rebootUnderWay reports whether the machine was told to reboot, and has time to.
 // Nothing is begun meanwhile: it would be cut off, or take back what is booted.
-// A clock that was set a little does not end it.
-func (in Input) rebootUnderWay() bool {
-	r := in.Reboots
-	return !r.AskedAt.IsZero() && in.Now.Sub(r.AskedAt).Abs() < r.Within
+func (in Input) rebootUnderWay() bool { return in.Reboots.UnderWay(in.Now) }
+
+// UnderWay reports whether the machine was told to reboot, and has time to. A
+// clock that was set a little does not end that.
+func (r Reboots) UnderWay(now time.Time) bool {
+	return !r.AskedAt.IsZero() && now.Sub(r.AskedAt).Abs() < r.Within
 }
 
 func (in Input) underWay() Decision {
@@ -125,6 +135,11 @@ func (in Input) reboot(d Decision) Decision {
 	if r.Asked >= MostAsked {
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonRebootFailed, Message: in.rebootFailed()}
 	}
+	if f := in.Failure; f != nil && f.Reboot { // nobody is told of what may not be tried
+		if held := in.gate(Decision{Action: Reboot}); held.Action == None {
+			return held
+		}
+	}
 	step := in.rebootStep()
 	if held := in.window(Decision{Action: step}); held.Action == None {
 		return in.untilReboot(d, held.Message, held.NextAt)
@@ -139,8 +154,8 @@ func (in Input) reboot(d Decision) Decision {
 	if due := r.Announced.Add(policy.Delay.Duration); in.Now.Before(due) {
 		return in.untilReboot(d, "It reboots at "+in.local(due)+".", due)
 	}
-	reboot := in.gate(Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."})
-	if held := in.lastGates(reboot); reboot.Action == Reboot && held.Action == None {
+	reboot := Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."}
+	if held := in.lastGates(reboot); held.Action == None {
 		return in.untilReboot(d, held.Message, held.NextAt)
 	}
 	return reboot
