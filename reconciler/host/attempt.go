@@ -28,16 +28,14 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 		return r.closeHeld(p)
 	}
 	inForce := in.Machine.Runs(in.Desired) && in.Machine.Profile == in.Desired && in.Unproven != in.Desired
-	if f := j.Tries.Failure; (f == nil || f.Reboot) && !j.Asked && !j.open() && (!inForce || j.Committed == in.Desired) {
+	if !j.Tries.failed() && !j.Asked && !j.open() && (!inForce || j.Committed == in.Desired) {
 		return nil
 	}
 	if j.open() {
 		r.endWithoutActivation(in.Spec.RebuildPolicy.Mode)
 	}
 	j.Asked = false
-	if f := j.Tries.Failure; f == nil || !f.Reboot { // that of a reboot counts as long as one is wanted
-		j.Tries = tries{Key: j.Tries.Key}
-	}
+	j.Tries = j.Tries.settled()
 	if inForce {
 		j.Committed = in.Desired
 	}

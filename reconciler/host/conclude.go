@@ -30,11 +30,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 		j.Staged = ""
 	}
 	j.RebootNeeded, j.LeaveBoot, j.Asked = false, o.RebootFrom, false
-	if j.Reboot != nil && !t.AwaitedBoot() { // one that waits for who is logged in goes on waiting
-		j.Reboot = &plan.Reboots{AllowedSince: j.Reboot.AllowedSince}
-	} else {
-		j.Reboot = nil
-	}
+	j.endReboot(t.AwaitedBoot())
 	var err error
 	switch o.Kind {
 	case transaction.Committed, transaction.Tested:

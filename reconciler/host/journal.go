@@ -173,6 +173,19 @@ func (j *journal) quarantine(q quarantined) {
 	j.Quarantine = j.Quarantine[:min(len(j.Quarantine), maxQuarantine)]
 }
 
+// endReboot forgets a reboot with the transaction that was of it. Over another
+// one, who is logged in goes on being waited for.
+func (j *journal) endReboot(its bool) {
+	if j.Reboot == nil {
+		return
+	}
+	since := j.Reboot.AllowedSince
+	j.Reboot = nil
+	if !its {
+		j.Reboot = &plan.Reboots{AllowedSince: since}
+	}
+}
+
 // bootedInVain counts one more boot of a target.
 func (j *journal) bootedInVain(toplevel, policy string) {
 	if v := j.VainBoots; v == nil || v.Toplevel != toplevel || v.Policy != policy {
@@ -200,6 +213,18 @@ type tries struct {
 	// Interrupted are the attempts that a reboot cut off.
 	Interrupted int32         `json:"interrupted,omitempty"`
 	Failure     *plan.Failure `json:"failure,omitempty"`
+}
+
+// failed reports whether an attempt at the target failed; that of a reboot into
+// it is none, and counts as long as a reboot is wanted.
+func (t tries) failed() bool { return t.Failure != nil && !t.Failure.Reboot }
+
+// settled are the tries once nothing is left to do but a reboot.
+func (t tries) settled() tries {
+	if t.Failure != nil && !t.failed() {
+		return t
+	}
+	return tries{Key: t.Key}
 }
 
 // built says that a source gave a toplevel, which OutLink roots.

@@ -186,13 +186,14 @@ func (r *Reconciler) confirmBoot(ctx context.Context, p *pass, t *transaction.Tr
 	if j.Phase == phaseConfirming {
 		j.Tries.Interrupted++
 	}
-	err := error(nil)
+	enter := func() error { return r.enter(phaseConfirming) }
 	if j.Tries.Interrupted >= maxInterrupted {
-		err = r.takeBack(t, transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: fmt.Sprintf("The host rebooted %d times before the new system was confirmed.", maxInterrupted)})
-	} else {
-		err = r.enter(phaseConfirming)
+		message := fmt.Sprintf("The host rebooted %d times before the new system was confirmed.", maxInterrupted)
+		enter = func() error {
+			return r.takeBack(t, transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: message})
+		}
 	}
-	if err != nil {
+	if err := enter(); err != nil {
 		return err
 	}
 	return r.drive(ctx, p, t)
