@@ -83,7 +83,7 @@ func TestPeopleOnTheHostAskTheAgent(t *testing.T) {
 		t.Errorf("reconcile --wait says %s", out.stdout)
 	}
 	s.publish(`{ motd = "five"; activation = "false"; }`)
-	if out := s.npcnix(1, "reconcile", "web-1", "--wait", "--timeout", "1m"); !strings.Contains(out.stdout, "host/web-1 Ready is False (Quarantined): ") || !strings.Contains(out.stderr, "hosts are not Ready: 1 of 1") {
+	if out := s.npcnix(6, "reconcile", "web-1", "--wait", "--timeout", "1m"); !strings.Contains(out.stdout, "host/web-1 Ready is False (Quarantined): ") || !strings.Contains(out.stderr, "hosts are not Ready: 1 of 1") {
 		t.Errorf("reconcile --wait says %s%s", out.stdout, out.stderr)
 	}
 

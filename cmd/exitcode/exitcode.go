@@ -14,7 +14,7 @@ const (
 	NotFound = 4
 	// Conflict: another writer was faster; try again.
 	Conflict = 5
-	// HostsNotReady: hosts that were waited for came to something else.
+	// HostsNotReady: hosts that were waited for are not Ready, or not in time.
 	HostsNotReady = 6
 )
 

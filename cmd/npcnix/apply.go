@@ -16,7 +16,7 @@ import (
 )
 
 func (c *cli) applyCommand() *cobra.Command {
-	var path string
+	var paths []string
 	var dryRun bool
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE|DIR|-",
@@ -25,22 +25,22 @@ func (c *cli) applyCommand() *cobra.Command {
 			"already is not written again. Comments are kept: aws s3 sync of the same files to\n" +
 			"hosts/ is as good.",
 		Args: exactly(""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.apply(cmd.Context(), path, dryRun) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.apply(cmd.Context(), paths, dryRun) },
 	}
-	fileFlag(cmd, &path)
+	fileFlag(cmd, &paths)
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "say what would be done, and do nothing")
 	return cmd
 }
 
-func fileFlag(cmd *cobra.Command, path *string) {
-	cmd.Flags().StringVarP(path, "filename", "f", "", "file, flat directory of <name>.yaml files, or - for standard input (required)")
+func fileFlag(cmd *cobra.Command, paths *[]string) {
+	cmd.Flags().StringArrayVarP(paths, "filename", "f", nil, "file, flat directory of <name>.yaml files, or - for standard input; may be repeated (required)")
 	if err := cmd.MarkFlagRequired("filename"); err != nil {
 		panic(err) // the flag is defined above
 	}
 }
 
-func (c *cli) apply(ctx context.Context, path string, dryRun bool) error {
-	manifests, err := c.readManifests(path)
+func (c *cli) apply(ctx context.Context, paths []string, dryRun bool) error {
+	manifests, err := c.readManifests(paths)
 	if err != nil {
 		return err
 	}
@@ -127,13 +127,13 @@ func same(a, b []byte) bool {
 }
 
 func (c *cli) validateCommand() *cobra.Command {
-	var path string
+	var paths []string
 	cmd := &cobra.Command{
 		Use:   "validate -f FILE|DIR|-",
 		Short: "Check documents without a store",
 		Args:  exactly(""),
 		RunE: func(*cobra.Command, []string) error {
-			manifests, err := c.readManifests(path)
+			manifests, err := c.readManifests(paths)
 			if err != nil {
 				return err
 			}
@@ -146,7 +146,7 @@ func (c *cli) validateCommand() *cobra.Command {
 			return nil
 		},
 	}
-	fileFlag(cmd, &path)
+	fileFlag(cmd, &paths)
 	return cmd
 }
 

@@ -95,6 +95,12 @@ func (c *cli) command() *cobra.Command {
 		c.getCommand(), c.describeCommand(), c.logsCommand(), c.windowCommand(),
 		c.suspendCommand(), c.resumeCommand(), c.reconcileCommand(), c.deleteCommand(), c.versionCommand(),
 	)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if strings.Contains(err.Error(), "invalid duration") || strings.Contains(err.Error(), "in duration") {
+			return fmt.Errorf("%w: a duration is such as 90m or 48h", err)
+		}
+		return err
+	})
 	c.noteStart(root)
 	return root
 }
@@ -123,9 +129,19 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.ArbitraryArgs,
-		RunE: func(*cobra.Command, []string) error {
+	}
+	cmd.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
 			return fmt.Errorf("%w: npcnix %s: expected %s", errUsage, use, strings.Join(names, " or "))
-		},
+		}
+		kind, _, named := strings.Cut(args[0], "/") // as hosts and remotes are printed
+		for _, child := range commands {
+			if named && (child.Name() == kind || child.HasAlias(kind)) {
+				child.SetContext(cmd.Context())
+				return child.RunE(child, namesOf(kind, args))
+			}
+		}
+		return fmt.Errorf("%w: npcnix %s: expected %s, as in npcnix %s %s %s", errUsage, use, strings.Join(names, " or "), use, names[0], args[0])
 	}
 	cmd.AddCommand(commands...)
 	return cmd

@@ -72,6 +72,9 @@ func (c *cli) describeHost(ctx context.Context, name string) error {
 	d.add("Labels", labelText(h.view.Metadata.Labels))
 	d.add("Ready", fmt.Sprintf("%s (%s)", status, reason))
 	d.add("Message", message)
+	if s := h.view.Status; s != nil && s.ReadySince != nil && status == meta.True {
+		d.add("Since", c.when(s.ReadySince.Time))
+	}
 	if h.view.LastSeen != nil {
 		d.add("Seen", c.when(h.view.LastSeen.Time))
 	}
@@ -110,7 +113,11 @@ func (c *cli) describeOverride(d *description, h fleetHost) {
 		d.add("Asked", c.request("to reconcile", o.ReconcileRequestedAt, handled.ReconcileRequestedAt))
 		d.add("Asked", c.request("to retry", o.RetryRequestedAt, handled.RetryRequestedAt))
 		if until := o.OpenWindowUntil; until != nil && c.now().Before(until.Time) && (h.view.Spec == nil || h.view.Spec.MaintenanceWindow != nil) {
-			d.add("Opened", "its window, until "+until.UTC().Format(time.RFC3339))
+			text := "its window, until " + until.UTC().Format(time.RFC3339)
+			if !h.overrideSeen() {
+				text += ", which it has not seen yet"
+			}
+			d.add("Opened", text)
 		}
 	}
 }
@@ -154,6 +161,10 @@ func (c *cli) describeAttempts(d *description, s *v1alpha1.HostStatusStatus) {
 	if a := s.LastAttempt; a != nil {
 		d.add("Last attempt", line(*a))
 		d.add("", a.Message)
+		d.add("Failed units", strings.Join(a.NewlyFailedUnits, ", "))
+		if a.BootDefaultUncertain {
+			d.add("Boot default", "uncertain: look at it before the host is rebooted")
+		}
 		for _, change := range a.Changes {
 			d.add("Change", change)
 		}
@@ -176,7 +187,9 @@ func (c *cli) describeStatus(d *description, s *v1alpha1.HostStatusStatus) {
 		d.add("Profile", s.System.Profile)
 		d.add("Boot default", s.System.BootDefault)
 		d.add("Booted", s.System.Booted)
+		d.add("Specialisation", s.System.Specialisation)
 		d.add("NixOS", s.System.NixOSVersion)
+		d.add("Kernel", s.System.Kernel)
 	}
 	c.describeAttempts(d, s)
 	if s.NextAttemptAt != nil {

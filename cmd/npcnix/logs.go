@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -32,6 +33,37 @@ func (c *cli) logsCommand() *cobra.Command {
 	return cmd
 }
 
+// lastLogged is the newest attempt that has a log, nil if none has.
+func lastLogged(history []v1alpha1.Attempt) *v1alpha1.Attempt {
+	i := slices.IndexFunc(history, func(a v1alpha1.Attempt) bool { return a.Log != nil })
+	if i < 0 {
+		return nil
+	}
+	return &history[i]
+}
+
+// loggedAttempt is the last attempt of a host, or the one before that has a log.
+func loggedAttempt(ctx context.Context, s store.Store, name string, previous bool) (*v1alpha1.Attempt, error) {
+	status, _, err := document.Get[v1alpha1.HostStatus](ctx, s, store.StatusKey(name), v1alpha1.KindHostStatus)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w: host %s has never reported", errNotFound, name)
+	}
+	if err != nil {
+		return nil, err
+	}
+	attempt := status.Status.LastAttempt
+	if previous {
+		attempt = lastLogged(status.Status.History)
+	}
+	switch {
+	case previous && attempt == nil:
+		return nil, fmt.Errorf("%w: no attempt of %s before the last has a log", errNotFound, name)
+	case attempt == nil || attempt.Log == nil:
+		return nil, fmt.Errorf("%w: the last attempt of %s has no log: nothing was printed, or it has not ended; -p prints that of one before", errNotFound, name)
+	}
+	return attempt, nil
+}
+
 // logs prints the log that the host's status names: the slot may have been
 // overwritten since, which its digest tells.
 func (c *cli) logs(ctx context.Context, name string, previous bool) error {
@@ -39,19 +71,9 @@ func (c *cli) logs(ctx context.Context, name string, previous bool) error {
 	if err != nil {
 		return err
 	}
-	status, _, err := document.Get[v1alpha1.HostStatus](ctx, s, store.StatusKey(name), v1alpha1.KindHostStatus)
+	attempt, err := loggedAttempt(ctx, s, name, previous)
 	if err != nil {
 		return err
-	}
-	attempt, missing := status.Status.LastAttempt, "the last attempt of "+name+" has no log: nothing was printed, or it has not ended"
-	if previous {
-		attempt, missing = nil, "no attempt of "+name+" before the last has a log"
-		if i := slices.IndexFunc(status.Status.History, func(a v1alpha1.Attempt) bool { return a.Log != nil }); i >= 0 {
-			attempt = &status.Status.History[i]
-		}
-	}
-	if attempt == nil || attempt.Log == nil {
-		return fmt.Errorf("%w: %s", store.ErrNotFound, missing)
 	}
 	raw, err := document.Read(ctx, s, store.LogKey(name, attempt.Log.Slot), "")
 	if err != nil {

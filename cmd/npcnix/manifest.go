@@ -26,9 +26,33 @@ type manifest struct {
 // String names the document as kubectl does: hostspec/web-1.
 func (m manifest) String() string { return strings.ToLower(m.kind) + "/" + m.name }
 
-// readManifests reads the documents of a file, a directory, or standard input
+// readManifests reads the documents of files, directories, or standard input
 // (-), and returns all their problems together.
-func (c *cli) readManifests(path string) ([]manifest, error) {
+func (c *cli) readManifests(paths []string) (all []manifest, err error) {
+	var problems []codec.Problem
+	seen := map[string]bool{}
+	for _, path := range paths {
+		found, err := c.readManifest(path)
+		if isInvalid(err) {
+			problems = append(problems, codec.Problems(err)...)
+		} else if err != nil {
+			return nil, err
+		}
+		for _, m := range found {
+			if seen[m.String()] {
+				problems = append(problems, codec.Problem{Source: path, Line: m.doc.Line + 1, Path: "metadata.name", Message: m.String() + " is there twice"})
+			}
+			seen[m.String()] = true
+		}
+		all = append(all, found...)
+	}
+	if len(problems) > 0 {
+		return nil, &codec.InvalidError{Problems: problems}
+	}
+	return all, nil
+}
+
+func (c *cli) readManifest(path string) ([]manifest, error) {
 	if path == "-" {
 		data, err := io.ReadAll(io.LimitReader(c.in, codec.MaxDocumentSize+1))
 		if err != nil {

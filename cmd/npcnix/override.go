@@ -32,10 +32,13 @@ type chosen struct {
 }
 
 // hostNames takes hosts as they are printed, host/NAME, for their names.
-func hostNames(args []string) []string {
+func hostNames(args []string) []string { return namesOf("host", args) }
+
+// namesOf takes KIND/NAME for NAME.
+func namesOf(kind string, args []string) []string {
 	names := slices.Clone(args)
 	for i := range names {
-		names[i] = strings.TrimPrefix(names[i], "host/")
+		names[i] = strings.TrimPrefix(names[i], kind+"/")
 	}
 	return names
 }
@@ -54,7 +57,8 @@ func (c *cli) suspendCommand() *cobra.Command {
 		Use:   "suspend (HOST… | -l SELECTOR | --all) --reason WHY",
 		Short: "Start nothing new on hosts, until resume or for a while",
 		Long: "Suspend hosts through their HostOverride, which no sync from git undoes. What is under way\n" +
-			"is ended first; hosts go on observing and reporting. They see it at their next look.",
+			"is ended first; hosts go on observing and reporting. They see it at their next look. What\n" +
+			"suspend did before is replaced, but with -l and --all where it lasts longer.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if reason == "" {
 				return fmt.Errorf("%w: npcnix suspend: say why with --reason", errUsage)
@@ -143,8 +147,10 @@ func (c *cli) reconcileCommand() *cobra.Command {
 			switch f := cmd.Flags(); {
 			case asked.openUntil != nil && asked.closeWindow:
 				return fmt.Errorf("%w: --open-window-until and --close-window: one or the other", errUsage)
-			case f.Changed("timeout") && (!asked.wait || asked.timeout <= 0):
-				return fmt.Errorf("%w: --timeout %s: expected a duration such as 15m, and --wait", errUsage, asked.timeout)
+			case f.Changed("timeout") && !asked.wait:
+				return fmt.Errorf("%w: --timeout is for --wait", errUsage)
+			case asked.timeout <= 0:
+				return fmt.Errorf("%w: --timeout %s: expected a duration such as 15m", errUsage, asked.timeout)
 			}
 			hosts.names = args
 			return c.reconcile(cmd.Context(), hosts, asked)
@@ -225,11 +231,11 @@ func (c *cli) each(ctx context.Context, hosts []fleetHost, ask func(ctx context.
 	for i, h := range hosts {
 		name := h.view.Metadata.Name
 		if errs[i] != nil {
-			errs[i] = fmt.Errorf("host %s was not asked: %w", name, errs[i])
+			errs[i] = fmt.Errorf("asking host %s failed: %w", name, errs[i])
 			continue
 		}
 		if err := c.print("host/%s %s", name, answers[i].words); err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		for _, note := range answers[i].notes {
 			c.note("%s: %s", name, note)
@@ -251,7 +257,8 @@ func (c *cli) suspend(ctx context.Context, hosts chosen, suspend *v1alpha1.Suspe
 		a := answer{words: words + ", from its next look on", notes: h.silence(c.now())}
 		before, was := h.overridden(c.now())
 		if was && len(hosts.names) == 0 && before.outlasts(suspend) { // it was meant for this host
-			return answer{words: "stays suspended " + before.String() + ", which lasts longer"}, nil
+			a.words = "stays suspended " + before.String() + ", which lasts longer"
+			return a, nil
 		}
 		if was {
 			a.note("it was suspended %s, which this replaces", before)
@@ -353,23 +360,30 @@ func (c *cli) reconcileHost(ctx context.Context, s store.Store, h fleetHost, ask
 			a.words = "asked to retry"
 			o.RetryRequestedAt = c.anew(o.RetryRequestedAt)
 		}
-		switch {
+		a.notes = nil
+		switch before := o.OpenWindowUntil; {
 		case asked.openUntil != nil:
+			if before != nil && before.After(asked.openUntil.Time) {
+				a.note("its window was opened until %s, which this replaces", before.UTC().Format(time.RFC3339))
+			}
 			a.words += ", its window opened until " + asked.openUntil.UTC().Format(time.RFC3339)
 			o.OpenWindowUntil = asked.openUntil
-		case asked.closeWindow && o.OpenWindowUntil == nil:
+		case asked.closeWindow && before == nil:
 			a.words += ", its window was not opened"
 		case asked.closeWindow:
 			a.words += ", its window opened no more"
 			o.OpenWindowUntil = nil
 		}
 	})
-	a.notes = append(h.silence(c.now()), h.vain(asked, c.now())...)
+	a.notes = slices.Concat(a.notes, h.silence(c.now()), h.vain(asked, c.now()))
 	return a, at, err
 }
 
 // silence tells of a host that may not see what it is asked for long.
 func (h fleetHost) silence(now time.Time) []string {
+	if h.view.Spec == nil && !h.specUnreadable {
+		return []string{"it is not declared: there is no HostSpec of it"}
+	}
 	if _, reason, message := h.ready(now); reason == v1alpha1.ReasonSilent || reason == v1alpha1.ReasonNoStatus {
 		return []string{message}
 	}

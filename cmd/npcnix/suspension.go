@@ -30,9 +30,15 @@ func (h fleetHost) overridden(now time.Time) (s suspension, was bool) {
 	return list[i], true
 }
 
+// overrideSeen reports whether the host knows its present HostOverride.
+func (h fleetHost) overrideSeen() bool {
+	s := h.view.Status
+	return s != nil && s.Observed.Override != nil && s.Observed.Override.Digest == h.overrideDigest
+}
+
 // outlasts reports whether a suspension ends later than another, or never.
 func (s suspension) outlasts(other *v1alpha1.Suspend) bool {
-	return s.Until == nil || (other.Until != nil && s.Until.After(other.Until.Time))
+	return other.Until != nil && (s.Until == nil || s.Until.After(other.Until.Time))
 }
 
 // String says by what, why and until when: "by its HostSpec (INC-42)".
@@ -60,8 +66,7 @@ func (h fleetHost) suspensions(now time.Time) (list []suspension) {
 		add(h.view.Spec.Suspend, suspension{by: "by its HostSpec", seen: status != nil && !h.outdated(), lift: "take spec.suspend out of it"})
 	}
 	if h.view.Override != nil {
-		seen := status != nil && status.Observed.Override != nil && status.Observed.Override.Digest == h.overrideDigest
-		add(h.view.Override.Suspend, suspension{by: byOverride, seen: seen, lift: "npcnix resume " + h.view.Metadata.Name})
+		add(h.view.Override.Suspend, suspension{by: byOverride, seen: h.overrideSeen(), lift: "npcnix resume " + h.view.Metadata.Name})
 	}
 	if status != nil {
 		add(status.LocalSuspension, suspension{by: "on the host", seen: true, lift: "npcnix-reconciler resume, on the host"})

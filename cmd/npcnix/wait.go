@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -26,15 +27,21 @@ func (c *cli) wait(ctx context.Context, s store.Store, asked map[string]*meta.Ti
 	all, unready := len(asked), 0
 	var f fleet
 	var failed error // the last look
+	look := c
 	for all > 0 {
-		now, err := c.readFleet(limited, s, slices.Collect(maps.Keys(asked)))
+		now, err := look.readFleet(limited, s, slices.Collect(maps.Keys(asked)))
 		switch {
 		case lasting(err):
+			c.noteOpen(f, asked)
 			return err
+		case err != nil && limited.Err() != nil: // this look was cut off, the one before was not
 		case err != nil: // a bad moment of the store is none of the hosts
 			failed = err
 		default:
 			failed = nil
+			quiet := *c // what is told of documents is told once
+			quiet.err = io.Discard
+			look = &quiet
 			f = now
 			n, err := c.tellWhatCame(f, asked)
 			if err != nil {
@@ -78,12 +85,8 @@ func (c *cli) tellWhatCame(f fleet, asked map[string]*meta.Time) (unready int, e
 	return unready, nil
 }
 
-// errNotReady is returned when hosts that were waited for are not Ready, errWaited
-// when they did not come to anything in time.
-var (
-	errNotReady = errors.New("hosts are not Ready")
-	errWaited   = errors.New("hosts did not come to anything")
-)
+// errNotReady is returned when hosts that were waited for are not Ready.
+var errNotReady = errors.New("hosts are not Ready")
 
 func notReady(unready, all int) error {
 	if unready == 0 {
@@ -117,6 +120,12 @@ func (c *cli) waitedInVain(ctx context.Context, f fleet, asked map[string]*meta.
 	if ctx.Err() != nil {
 		return context.Cause(ctx) //nolint:wrapcheck // the person's own
 	}
+	c.noteOpen(f, asked)
+	return fmt.Errorf("%w within %s: %d of those that were asked", errNotReady, meta.Short(limit), len(asked))
+}
+
+// noteOpen tells how the hosts stand that are still waited for.
+func (c *cli) noteOpen(f fleet, asked map[string]*meta.Time) {
 	for _, h := range f.hosts {
 		if _, waits := asked[h.view.Metadata.Name]; waits {
 			_, reason, message := h.ready(c.now())
@@ -127,5 +136,4 @@ func (c *cli) waitedInVain(ctx context.Context, f fleet, asked map[string]*meta.
 			c.note("%s %s (%s): %s", h.view.Metadata.Name, what, reason, printable(message))
 		}
 	}
-	return fmt.Errorf("%w within %s: %d of those that were asked", errWaited, meta.Short(limit), len(asked))
 }

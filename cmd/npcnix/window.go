@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -14,8 +13,6 @@ import (
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/window"
-	"github.com/npcnix/npcnix/store"
-	"github.com/npcnix/npcnix/store/document"
 )
 
 type windowOptions struct {
@@ -97,68 +94,74 @@ func (c *cli) window(ctx context.Context, args []string, o windowOptions) error 
 	if err != nil {
 		return err
 	}
-	name, spec, override, err := c.windowOf(ctx, args, o.file)
+	h, err := c.windowOf(ctx, args, o.file)
 	if err != nil {
 		return err
 	}
-	for _, warning := range window.Warnings(spec, at) {
+	for _, warning := range window.Warnings(*h.view.Spec, at) {
 		c.note("%s", warning)
 	}
-	spec = spec.WithDefaults(name)
+	name, spec := h.view.Metadata.Name, h.view.Spec.WithDefaults(h.view.Metadata.Name)
 	calendar := window.New(name, spec.MaintenanceWindow)
-	if until := override.OpenWindowUntil; until != nil {
-		calendar = calendar.Opened(at, until.Time)
+	if o := h.view.Override; o != nil && o.OpenWindowUntil != nil {
+		calendar = calendar.Opened(at, o.OpenWindowUntil.Time)
 	}
 	limit := needed(spec)
-	openings := calendar.Openings(at, o.next, limit)
+	openings := calendar.Openings(at, max(1, o.next), limit)
 	if o.output == "json" {
-		return c.printObject("json", viewOfWindow(calendar.At(at), openings))
+		return c.printObject("json", viewOfWindow(calendar.At(at), openings[:min(len(openings), o.next)]))
 	}
-	if err := c.print("%s", windowSentence(name, spec, calendar, at)); err != nil {
+	if err := c.print("%s", windowSentence(name, spec, calendar, at, openings)); err != nil {
 		return err
 	}
-	h := fleetHost{view: v1alpha1.Host{Metadata: meta.ObjectMeta{Name: name}, Spec: &spec, Override: &override}}
-	for _, s := range h.suspensions(at) {
-		c.note("%s is suspended %s, so nothing starts", name, s)
-	}
-	if err := c.printOpenings(openings, calendar.Zone(), at, limit, unnamed(spec)); err != nil {
+	c.noteOtherwise(h, at)
+	if err := c.printOpenings(openings[:min(len(openings), o.next)], calendar.Zone(), at, limit, unnamed(spec)); err != nil {
 		return err
 	}
 	return c.print("\n%s", week(calendar, at))
 }
 
-// windowOf reads the HostSpec and the HostOverride of a host, or the HostSpec
-// of a file.
-func (c *cli) windowOf(ctx context.Context, args []string, file string) (name string, spec v1alpha1.HostSpecSpec, override v1alpha1.HostOverrideSpec, err error) {
+// noteOtherwise tells what a host makes of its window that its documents do not say.
+func (c *cli) noteOtherwise(h fleetHost, at time.Time) {
+	name := h.view.Metadata.Name
+	for _, s := range h.suspensions(at) {
+		c.note("%s is suspended %s, so nothing starts", name, s)
+	}
+	if o := h.view.Override; o != nil && o.OpenWindowUntil != nil && at.Before(o.OpenWindowUntil.Time) && !h.overrideSeen() {
+		c.note("%s has not seen its HostOverride yet", name)
+	}
+	if s := h.view.Status; s != nil && s.Window != nil && s.Window.Reason == window.ReasonClockSkewed {
+		c.note("%s says that its clock is off the store's (%s): it takes its window for closed", name, s.Window.Reason)
+	}
+}
+
+// windowOf reads what the store has of a host, or the HostSpec of a file.
+func (c *cli) windowOf(ctx context.Context, args []string, file string) (h fleetHost, err error) {
 	if file != "" {
-		name, spec, err = c.specOfFile(file, args)
-		return name, spec, override, err
+		name, spec, err := c.specOfFile(file, args)
+		h.view.Metadata.Name, h.view.Spec = name, &spec
+		return h, err
 	}
 	s, err := c.open(ctx)
 	if err != nil {
-		return "", spec, override, err
+		return h, err
 	}
-	name = args[0]
-	declared, _, err := document.Get[v1alpha1.HostSpec](ctx, s, store.HostSpecKey(name), v1alpha1.KindHostSpec)
-	if errors.Is(err, store.ErrNotFound) {
-		err = fmt.Errorf("HostSpec of host %s: %w in the store", name, errNotFound)
+	h, err = c.readHost(ctx, s, args[0])
+	switch {
+	case err != nil:
+		return h, err
+	case h.specUnreadable:
+		return h, fmt.Errorf("%w: the HostSpec of %s cannot be understood", errRefused, args[0])
+	case h.view.Spec == nil:
+		return h, fmt.Errorf("HostSpec of host %s: %w in the store", args[0], errNotFound)
+	default:
+		return h, nil
 	}
-	if err != nil {
-		return "", spec, override, err
-	}
-	asked, _, err := document.Get[v1alpha1.HostOverride](ctx, s, store.OverrideKey(name), v1alpha1.KindHostOverride)
-	if errors.Is(err, store.ErrNotFound) {
-		return name, declared.Spec, override, nil
-	}
-	if err != nil {
-		return "", spec, override, err
-	}
-	return name, declared.Spec, asked.Spec, nil
 }
 
 // specOfFile returns the one HostSpec of a file, or the one that is named.
 func (c *cli) specOfFile(file string, names []string) (name string, spec v1alpha1.HostSpecSpec, err error) {
-	manifests, err := c.readManifests(file)
+	manifests, err := c.readManifests([]string{file})
 	if err != nil {
 		return "", spec, err
 	}
@@ -258,7 +261,7 @@ func localTime(t time.Time, zone *time.Location, none string) string {
 
 // windowSentence says whether the window is open at an instant, why, until when,
 // and what it is too late for.
-func windowSentence(name string, spec v1alpha1.HostSpecSpec, calendar *window.Calendar, at time.Time) string {
+func windowSentence(name string, spec v1alpha1.HostSpecSpec, calendar *window.Calendar, at time.Time, openings []window.Opening) string {
 	j, zone := calendar.At(at), calendar.Zone()
 	s := fmt.Sprintf("%s is %s at %s (%s)", name, strings.ToLower(string(j.State)), localTime(at, zone, ""), whyWindow(j))
 	switch {
@@ -268,6 +271,9 @@ func windowSentence(name string, spec v1alpha1.HostSpecSpec, calendar *window.Ca
 		s += fmt.Sprintf("; it opens %s, in %s", localTime(j.NextOpensAt, zone, ""), age(j.NextOpensAt.Sub(at)))
 	default:
 		s += "; that does not change within 370 days"
+	}
+	if len(openings) > 0 && j.State == window.Open && openings[0].StartsAt.After(at) {
+		s += "; this host's part of it begins " + localTime(openings[0].StartsAt, zone, "")
 	}
 	if notes := late(spec, j, at); len(notes) > 0 {
 		s += "; " + strings.Join(notes, ", and ")

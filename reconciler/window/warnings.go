@@ -18,6 +18,9 @@ func Limits(s v1alpha1.HostSpecSpec) map[v1alpha1.Gate]time.Duration {
 	}
 }
 
+// longClosed is how long a window is not closed by intention.
+const longClosed = 62 * 24 * time.Hour
+
 // Need is how much of the window a step needs left to start.
 type Need struct {
 	Gate v1alpha1.Gate
@@ -56,16 +59,35 @@ func Warnings(s v1alpha1.HostSpecSpec, now time.Time) (warnings []string) {
 	if w == nil {
 		return warnings
 	}
-	if j := New("", w).At(now); j.State == Closed && j.NextOpensAt.IsZero() && j.Reason != ReasonZoneUnknown {
-		warnings = append(warnings, "spec.maintenanceWindow does not open within 370 days: what waits for it is never started")
+	if closed := longClosedWarning(New("", w).At(now), now); closed != "" {
+		warnings = append(warnings, closed)
 	}
 	for i, e := range w.Allow {
 		for _, need := range Needs(s) {
 			if e.Duration != nil && e.Duration.Duration < need.Time+Slack {
-				warnings = append(warnings, fmt.Sprintf("spec.maintenanceWindow.allow[%d] (%s) is %s long, and %s may take %s by rebuildPolicy: this entry alone leaves no time to start it",
-					i, e.Name, meta.Short(e.Duration.Duration), need.Gate, meta.Short(need.Time)))
+				left := "no time"
+				if e.Duration.Duration >= need.Time {
+					left = "hardly any time"
+				}
+				warnings = append(warnings, fmt.Sprintf("spec.maintenanceWindow.allow[%d] (%s) is %s long, and %s may take %s by rebuildPolicy: this entry alone leaves %s to start it; lengthen it, or lower rebuildPolicy.timeouts",
+					i, e.Name, meta.Short(e.Duration.Duration), need.Gate, meta.Short(need.Time), left))
 			}
 		}
 	}
 	return warnings
+}
+
+// longClosedWarning says for how long a window is closed that can hardly be meant
+// to be, or "".
+func longClosedWarning(j Judgement, now time.Time) string {
+	switch {
+	case j.State == Open || j.Reason == ReasonZoneUnknown:
+		return ""
+	case j.NextOpensAt.IsZero():
+		return "spec.maintenanceWindow does not open within 370 days: what waits for it is never started"
+	case j.NextOpensAt.Sub(now) > longClosed:
+		return fmt.Sprintf("spec.maintenanceWindow does not open before %s: what waits for it is not started until then", j.NextOpensAt.UTC().Format(time.RFC3339))
+	default:
+		return ""
+	}
 }
