@@ -182,8 +182,8 @@ const (
 	// ReasonRebooting: the host was told to reboot.
 	// Do: nothing; it is asked up to three times.
 	ReasonRebooting = "Rebooting"
-	// ReasonRebootFailed: the host was told three times to reboot, and did not.
-	// Do: look at what holds the shutdown up: systemctl list-jobs; reboot it by hand.
+	// ReasonRebootFailed: the host did not reboot, though it was told three times; or it cannot be told; or two boots ended without a verdict.
+	// Do: look at what the message names, systemctl list-jobs for one; reboot the host by hand, or npcnix reconcile HOST --retry.
 	ReasonRebootFailed = "RebootFailed"
 	// ReasonRebootNotRequired: what was booted has the kernel, initrd, modules and parameters of what runs.
 	ReasonRebootNotRequired = "RebootNotRequired"

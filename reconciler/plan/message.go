@@ -142,8 +142,8 @@ func (in Input) rebootFailed() string {
 }
 
 func (in Input) vainBoots() string {
-	return fmt.Sprintf("It was booted %d times and taken back, as the host could not be reached from it, or from the earlier one either. "+
-		"It is not rebooted into by itself any more: reboot the host by hand, or let it try again: %s.", in.VainBoots, ByWord)
+	return fmt.Sprintf("It was booted %d times and taken back without a verdict: the store could not be reached from the earlier system either, or the disk was full. "+
+		"The host does not reboot into it by itself any more: reboot it by hand, or let it try again: %s.", in.VainBoots, ByWord)
 }
 
 // String says that, by whom and why nothing new is started: "Suspended by its
