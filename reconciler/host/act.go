@@ -87,7 +87,7 @@ func (r *Reconciler) act(ctx context.Context, p *pass) error {
 	}
 	ctx, stop := r.beatDuring(ctx)
 	defer stop()
-	if p.desired != nil {
+	if p.desired != nil && p.decision.Action != plan.Reboot { // what it reboots into was activated, or staged
 		if refused, err := r.refused(ctx, p); refused || err != nil {
 			return err
 		}

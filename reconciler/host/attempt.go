@@ -28,14 +28,15 @@ func (r *Reconciler) forgetTarget(p *pass, in plan.Input) error {
 		return r.closeHeld(p)
 	}
 	inForce := in.Machine.Runs(in.Desired) && in.Machine.Profile == in.Desired && in.Unproven != in.Desired
-	if !j.Tries.failed() && !j.Asked && !j.open() && (!inForce || j.Committed == in.Desired) {
+	tries := j.Tries.settled()
+	asked := j.Asked && tries.Failure != nil // for a reboot, which is not tried yet
+	if !j.Tries.failed() && asked == j.Asked && !j.open() && (!inForce || j.Committed == in.Desired) {
 		return nil
 	}
 	if j.open() {
 		r.endWithoutActivation(in.Spec.RebuildPolicy.Mode)
 	}
-	j.Asked = false
-	j.Tries = j.Tries.settled()
+	j.Tries, j.Asked = tries, asked
 	if inForce {
 		j.Committed = in.Desired
 	}

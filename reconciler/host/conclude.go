@@ -23,13 +23,15 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, t *transaction.Trans
 	j := r.journal
 	if o.Problem.StoreLost && o.RebootFrom != "" && o.RebootFrom == r.bootID { // whose fault it was is judged from the earlier system
 		j.LeaveBoot = o.RebootFrom
-		return errors.Join(r.save(), r.leaveBoot(ctx))
+		if err := errors.Join(r.save(), r.leaveBoot(ctx)); err != nil {
+			return err
+		}
 	}
 	j.Attempt.NewlyFailedUnits, j.Attempt.BootDefaultUncertain = cut(o.Problem.Units), o.BootDefaultUncertain
 	if j.Staged == t.Plan.Target {
 		j.Staged = ""
 	}
-	j.RebootNeeded, j.LeaveBoot, j.Asked = false, o.RebootFrom, false
+	j.RebootNeeded, j.LeaveBoot, j.Leaving, j.Asked = false, o.RebootFrom, plan.Reboots{}, false
 	j.endReboot(t.AwaitedBoot())
 	var err error
 	switch o.Kind {
@@ -69,7 +71,9 @@ func (r *Reconciler) failedOutcome(ctx context.Context, p *pass, t *transaction.
 	if machine, err := r.opts.Observer.Observe(ctx, t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend && !t.Plan.Committed {
 		r.journal.Unproven = t.Plan.Target
 	}
-	return r.fail(p, class, o.Problem.Reason, joinMessage(o))
+	err := r.fail(p, class, o.Problem.Reason, joinMessage(o))
+	r.journal.Tries.Failure.Reboot = t.Plan.Committed
+	return err
 }
 
 func joinMessage(o transaction.Outcome) string {

@@ -151,7 +151,7 @@ func New(ctx context.Context, opts Options) (*Reconciler, error) {
 // loadState reads what earlier agents left, so that a host that starts without
 // the network knows its state. A journal that cannot be read is a pass's to report.
 func (r *Reconciler) loadState() (err error) {
-	if err := removeTemporaries(journalPath(r.opts.StateDir), r.ownMachineID(), r.savedSpec(), r.savedOverride(), r.savedRemote(), r.suspensionFile()); err != nil {
+	if err := removeTemporaries(journalPath(r.opts.StateDir), r.ownMachineID(), r.savedSpec(), r.savedOverride(), r.savedRemote(), r.suspensionFile(), r.requestFile()); err != nil {
 		return err
 	}
 	if r.machineID, err = r.loadMachineID(); err != nil {

@@ -119,6 +119,9 @@ func (r *Reconciler) remembered(in *plan.Input, desired string) {
 	j := r.journal
 	in.Desired, in.RebootNeeded, in.Dry = desired, j.RebootNeeded, j.Dry
 	in.Quarantined = j.quarantined(desired, r.documents.accepted.policyDigest)
+	if in.Quarantined != "" && j.StayedIn == r.bootID {
+		in.Quarantined += fmt.Sprintf("\nThe host was told %d times to reboot into the earlier system, and did not: look at it with systemctl list-jobs, and reboot it by hand.", plan.MostAsked)
+	}
 	if v := j.VainBoots; v != nil && v.Toplevel == desired && v.Policy == r.documents.accepted.policyDigest {
 		in.VainBoots = v.Count
 	}

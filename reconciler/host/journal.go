@@ -102,6 +102,10 @@ type journal struct {
 	// LeaveBoot is a boot that the machine is to leave, as the newest
 	// transaction ended.
 	LeaveBoot string `json:"leaveBoot,omitempty"`
+	// Leaving is how often the machine was told so; StayedIn is the boot that it
+	// did not leave.
+	Leaving  plan.Reboots `json:"leaving,omitzero"`
+	StayedIn string       `json:"stayedIn,omitempty"`
 	// Restarts counts the restarts of the agent in this transaction, and
 	// RestartedFor is what it was restarted for last.
 	Restarts     int    `json:"restarts,omitempty"`
@@ -173,16 +177,18 @@ func (j *journal) quarantine(q quarantined) {
 	j.Quarantine = j.Quarantine[:min(len(j.Quarantine), maxQuarantine)]
 }
 
+// loseStaged forgets a staged system of which nothing is known any more.
+func (j *journal) loseStaged() { j.Reboot, j.Staged, j.RebootNeeded = nil, "", false }
+
 // endReboot forgets a reboot with the transaction that was of it. Over another
-// one, who is logged in goes on being waited for.
+// one it goes on, but for its announcement.
 func (j *journal) endReboot(its bool) {
-	if j.Reboot == nil {
-		return
-	}
-	since := j.Reboot.AllowedSince
-	j.Reboot = nil
-	if !its {
-		j.Reboot = &plan.Reboots{AllowedSince: since}
+	switch {
+	case j.Reboot == nil:
+	case its:
+		j.Reboot = nil
+	default:
+		j.Reboot.Announced = time.Time{}
 	}
 }
 

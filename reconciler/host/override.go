@@ -98,7 +98,7 @@ func (r *Reconciler) takeUp(p *pass) error {
 		return nil
 	}
 	j.Asked, p.attempted = true, false
-	if retry || retryHere {
+	if retryHere || (retry && p.storeProblem == nil) { // the latter once: with it, it counts as handled
 		j.forgive()
 	}
 	if !here { // it is saved once it is decided upon

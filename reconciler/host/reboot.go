@@ -26,24 +26,59 @@ func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 		}
 		return r.unstageCommitted(ctx, in) // nothing else is forgotten by what may be old
 	}
-	in.Reboots = in.Reboots.Renew(in.Now, r.policy().Reboot.Delay.Duration)
+	if err := r.renewReboot(ctx, in); err != nil {
+		return err
+	}
 	wanted, allowed := plan.RebootDue(*in)
 	if !wanted {
 		return r.cancelReboot(ctx, in)
 	}
-	if since := in.Reboots.AllowedSince; allowed && (since.IsZero() || since.After(in.Now)) { // the latter by a clock that was wrong
-		in.Reboots.AllowedSince = in.Now
-		j.Reboot = new(in.Reboots)
-		if err := r.save(); err != nil {
-			return err
-		}
+	if err := r.allowReboot(in, allowed); err != nil {
+		return err
 	}
+	in.Reboots.Sessions = r.sessions(ctx)
+	return nil
+}
+
+// allowReboot remembers since when a reboot could be begun.
+func (r *Reconciler) allowReboot(in *plan.Input, allowed bool) error {
+	if since := in.Reboots.AllowedSince; !allowed || (!since.IsZero() && !since.After(in.Now)) { // the latter by a clock that was wrong
+		return nil
+	}
+	in.Reboots.AllowedSince, in.Reboots.Target = in.Now, in.Desired
+	r.journal.Reboot = new(in.Reboots)
+	return r.save()
+}
+
+// sessions are those who are logged in. Where that cannot be told it is not nobody.
+func (r *Reconciler) sessions(ctx context.Context) []string {
 	sessions, err := r.opts.Observer.Sessions(ctx)
 	if err != nil {
 		r.opts.Log.Info("Could not look who is logged in", "host", r.opts.Host, "error", err.Error())
-		sessions = []string{"nobody knows who: logind does not answer"}
+		return []string{"nobody knows who: logind does not answer"}
 	}
-	in.Reboots.Sessions = sessions
+	return sessions
+}
+
+// renewReboot drops what is too old of an announcement, and tells so.
+func (r *Reconciler) renewReboot(ctx context.Context, in *plan.Input) error {
+	j := r.journal
+	if j.Reboot == nil {
+		return nil
+	}
+	in.Reboots = in.Reboots.Renew(in.Now, r.policy().Reboot.Delay.Duration)
+	if in.Reboots.Target != in.Desired && in.Desired != "" && !in.Reboots.UnderWay(in.Now) { // what was asked for was another one
+		in.Reboots = plan.Reboots{AllowedSince: in.Reboots.AllowedSince, Announced: in.Reboots.Announced, Target: in.Desired}
+	}
+	told := !j.Reboot.Announced.IsZero()
+	j.Reboot = new(in.Reboots)
+	if !told || !in.Reboots.Announced.IsZero() {
+		return nil
+	}
+	if err := r.save(); err != nil {
+		return err
+	}
+	r.tell(ctx, "npcnix: the reboot that was announced was not made. It is announced anew.")
 	return nil
 }
 
@@ -51,20 +86,21 @@ func (r *Reconciler) trackReboot(ctx context.Context, in *plan.Input) error {
 // were told of it. Whoever reboots the host later is not judged by it.
 func (r *Reconciler) cancelReboot(ctx context.Context, in *plan.Input) error {
 	j := r.journal
-	if err := r.forgetNotRebooted(in); err != nil || j.Reboot == nil {
+	outlives := plan.RebootOutlives(*in)
+	if err := r.forgetNotRebooted(in, outlives); err != nil || j.Reboot == nil {
 		return err
 	}
-	was := *j.Reboot
+	left := *j.Reboot
 	if err := r.unstageCommitted(ctx, in); err != nil {
 		return err
 	}
-	announced := !was.Announced.IsZero()
+	announced := !left.Announced.IsZero()
+	left.Announced = time.Time{}
 	j.Reboot, in.Reboots = nil, plan.Reboots{}
-	if plan.RebootOutlives(*in) && !was.AllowedSince.IsZero() {
-		in.Reboots.AllowedSince = was.AllowedSince
-		j.Reboot = new(in.Reboots)
+	if outlives {
+		j.Reboot, in.Reboots = &left, left
 	}
-	if j.Reboot != nil && !announced && was.AskedAt.IsZero() { // nothing has changed
+	if outlives && !announced { // nothing has changed
 		return nil
 	}
 	if err := r.save(); err != nil {
@@ -77,9 +113,9 @@ func (r *Reconciler) cancelReboot(ctx context.Context, in *plan.Input) error {
 }
 
 // forgetNotRebooted forgets how a reboot failed that is not wanted any more.
-func (r *Reconciler) forgetNotRebooted(in *plan.Input) error {
+func (r *Reconciler) forgetNotRebooted(in *plan.Input, outlives bool) error {
 	j := r.journal
-	if f := j.Tries.Failure; f == nil || !f.Reboot {
+	if f := j.Tries.Failure; f == nil || !f.Reboot || outlives {
 		return nil
 	}
 	j.Tries = tries{Key: j.Tries.Key}
@@ -95,7 +131,10 @@ func (r *Reconciler) unstageCommitted(ctx context.Context, in *plan.Input) error
 		return nil
 	}
 	t, err := r.transaction()
-	if (err == nil || !errors.Is(err, statefile.ErrUnusable)) && (t == nil || !t.Plan.Committed) {
+	switch {
+	case err == nil && t != nil && !t.Plan.Committed:
+		return nil
+	case err != nil && !errors.Is(err, statefile.ErrUnusable):
 		return err
 	}
 	if err := r.unstage(ctx, "The reboot is not wanted any more."); err != nil {
@@ -114,7 +153,11 @@ func (r *Reconciler) tell(ctx context.Context, message string) {
 
 // announceReboot tells who is logged in, and how to stop it.
 func (r *Reconciler) announceReboot(ctx context.Context) error {
-	r.journal.Reboot.Announced = r.opts.Now()
+	j := r.journal
+	j.Reboot.Announced = r.opts.Now()
+	if f := j.Tries.Failure; f != nil && f.Reboot { // it may be tried: by its time, or by an operator's word
+		f.NextAt = r.opts.Now()
+	}
 	if err := r.save(); err != nil {
 		return err
 	}
@@ -127,6 +170,18 @@ func (r *Reconciler) announceReboot(ctx context.Context) error {
 // like any other, and taken back if it does not prove itself: for that there is
 // a transaction, also where the system is committed already.
 func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
+	err := r.tryReboot(ctx, p)
+	if j := r.journal; p.attempted && err == nil {
+		if j.Reboot != nil {
+			j.Reboot.Announced = time.Time{}
+			err = r.save()
+		}
+		r.tell(ctx, "npcnix: the reboot that was announced failed. It is announced anew.")
+	}
+	return err
+}
+
+func (r *Reconciler) tryReboot(ctx context.Context, p *pass) error {
 	j := r.journal
 	if !j.Phase.waiting() { // that takes its time: what is declared by then is looked at once more
 		return r.stageReboot(ctx, p)
@@ -142,7 +197,8 @@ func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
 	r.opts.Log.Info("Rebooting", "host", r.opts.Host, "target", p.desired.Toplevel, "asked", j.Reboot.Asked)
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootLimit) // an agent that is stopped knows whether it was told
 	defer cancel()
-	if err := r.opts.Power.Reboot(limited, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil {
+	err := r.opts.Power.Reboot(limited, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says")
+	if err != nil && limited.Err() == nil { // one that takes too long may go down yet
 		r.failed(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host could not be told to reboot: "+err.Error())
 		return r.notAsked()
 	}

@@ -143,7 +143,7 @@ func TestRebootThatCannotBeAskedFor(t *testing.T) {
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "generation 3")
 	w.now = w.now.Add(4 * time.Hour)
-	for range 5 {
+	for range 4 { // announced, failed, waited, announced and so on
 		w.now = w.now.Add(2 * time.Minute)
 		w.pass()
 	}
@@ -348,7 +348,7 @@ func TestRebootIsAnnouncedAnew(t *testing.T) {
 	w.pass()
 	w.now = w.now.Add(2 * time.Minute)
 	w.pass()
-	if n, walls := w.rebooted(), w.machine.Walls(); n != 2 || len(walls) != 2 {
+	if n, walls := w.rebooted(), w.machine.Walls(); n != 2 || len(walls) != 3 || !strings.Contains(walls[1], "was not made") {
 		t.Errorf("%d reboots, said %q", n, walls)
 	}
 }
@@ -365,7 +365,11 @@ func TestAnnouncingLeavesTheHostReady(t *testing.T) {
 	w.machine.LoggedIn = nil
 	w.machine.Other = "nixos-rebuild"
 	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "Something else switches this host: nixos-rebuild.")
+	w.machine.Other = ""
+	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "It reboots at ")
+	w.machine.Other = "nixos-rebuild"
 	w.now = w.now.Add(2 * time.Minute)
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "Something else switches this host: nixos-rebuild.")
@@ -417,8 +421,11 @@ func TestRebootThatCannotBePrepared(t *testing.T) {
 				_, _ = w.r.Reconcile(t.Context(), "web")
 			}
 			w.want("Ready", meta.False, c.reason, "")
-			if n := len(w.machine.Walls()); n > c.most {
+			if n := strings.Count(strings.Join(w.machine.Walls(), "\n"), "reboots in 2m"); n > c.most || n == 0 {
 				t.Errorf("told of %d reboots", n)
+			}
+			if walls := w.machine.Walls(); !strings.Contains(walls[len(walls)-1], "failed") {
+				t.Errorf("said last %q", walls[len(walls)-1])
 			}
 			if n := len(w.status().Status.History); c.most == 5 && n > 6 {
 				t.Errorf("%d attempts", n)
@@ -562,6 +569,140 @@ func TestPreparedRebootThatIsLost(t *testing.T) {
 	w.override(`{}`)
 	w.pass()
 	w.publish("web kernel:1")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+}
+
+// What a person asks for during the back-off of a reboot is that reboot.
+func TestRebootIsAskedFor(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return errors.New("no bus") }
+	w.publish("web kernel:2")
+	for range 60 {
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+	w.want("Ready", meta.False, "RebootFailed", "no bus")
+	w.machine.OnPower = nil
+	w.r.Ask(false)
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	w.restart()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+	if m := w.machine.State(); m.Booted != m.Running {
+		t.Errorf("machine %+v", m)
+	}
+}
+
+// That a reboot fails holds back nothing else.
+func TestFailedRebootHoldsNothingBack(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return errors.New("no bus") }
+	w.publish("web kernel:2")
+	for range 60 {
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+	runs := w.runs()
+	w.override(`{unknown: 1}`)
+	w.machine.Change(func(m *nixos.Machine) { m.Running = "/nix/store/by-hand" })
+	for range 18 { // its grace is a quarter of an hour
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+	w.wantState(runs, runs, runs)
+}
+
+// Three times is three times, whatever comes up in between.
+func TestFlappingDoesNotAskAnew(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return nil }
+	w.publish("web kernel:2")
+	for range 60 {
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+	w.want("Ready", meta.False, "RebootFailed", "told 3 times")
+	good := w.machine.State().BootDefault
+	for range 3 {
+		w.machine.Change(func(m *nixos.Machine) { m.BootDefault = "/nix/store/by-hand" })
+		for range 40 {
+			w.now = w.now.Add(time.Minute)
+			w.pass()
+		}
+		if got := w.machine.State().BootDefault; got != good {
+			t.Errorf("boots %s", got)
+		}
+	}
+	if n := w.rebooted(); n != 3 {
+		t.Errorf("%d reboots", n)
+	}
+	w.publish("web kernel:3") // another one is another reboot
+	for range 20 {
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+	if n := w.rebooted(); n < 4 {
+		t.Errorf("%d reboots", n)
+	}
+}
+
+// A machine that does not leave a boot goes on with what is declared.
+func TestBootThatIsNotLeft(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
+	w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+	bad := ""
+	w.machine.OnProbe = func(string) error {
+		if m := w.machine.State(); m.Running == m.Booted && m.Running == bad {
+			return errors.New("no driver")
+		}
+		return nil
+	}
+	w.publish("web kernel:2")
+	w.pass()
+	bad = w.runs()
+	w.machine.OnPower = func() error {
+		w.machine.OnPower = func() error { return nil } // it hangs from then on
+		w.machine.PowerCut()
+		return nil
+	}
+	for range 60 {
+		w.now = w.now.Add(2 * time.Minute)
+		_, _ = w.r.Reconcile(t.Context(), "web")
+		w.restart()
+	}
+	w.pass()
+	w.want("Ready", meta.False, "Quarantined", "The host was told 3 times to reboot into the earlier system, and did not")
+	if n := strings.Count(strings.Join(w.machine.Calls(), "\n"), "did_not_prove_itself"); n < 3 || n > 4 { // and once by the guard
+		t.Errorf("%d reboots", n)
+	}
+	w.publish("web kernel:3")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+}
+
+// A transaction that is gone leaves nothing to wait for.
+func TestPreparedRebootThatIsGone(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	w.machine.OnPower = func() error { return nil }
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+	w.pass()
+	if err := os.RemoveAll(filepath.Join(w.state, "transactions")); err != nil {
+		t.Fatal(err)
+	}
+	w.machine.PowerCut()
+	w.restart()
+	w.publish("web kernel:3")
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "generation 3")
 }

@@ -129,8 +129,7 @@ func (r *Reconciler) loseTransaction(ctx context.Context, why error) error {
 		return err
 	}
 	r.tidy(ctx, r.journal.Attempt.ID)
-	j := r.journal
-	j.Reboot, j.Staged, j.RebootNeeded = nil, "", false
+	r.journal.loseStaged()
 	r.endAttempt(phaseLost, v1alpha1.OutcomeFailed, v1alpha1.ReasonJournalLost, "What was known of this attempt is lost: a file of its transaction "+why.Error()+".")
 	return r.closeUnknown(ctx)
 }
@@ -235,13 +234,32 @@ var errLeaving = errors.New("the host reboots into the earlier system")
 
 // leaveBoot asks for the reboot that a transaction ended with, until it is made.
 func (r *Reconciler) leaveBoot(ctx context.Context) error {
-	if due := r.journal.LeaveBoot; due == "" || due != r.bootID {
+	j := r.journal
+	switch due := j.LeaveBoot; {
+	case due == "" || due != r.bootID || j.StayedIn == r.bootID:
 		return nil
+	case j.Leaving.UnderWay(r.opts.Now()):
+		return errLeaving
+	case j.Leaving.Asked >= plan.MostAsked:
+		return r.stayInBoot()
+	}
+	j.Leaving = plan.Reboots{Asked: j.Leaving.Asked + 1, AskedAt: r.opts.Now(), Within: r.policy().Timeouts.Reboot.Duration}
+	if err := r.save(); err != nil {
+		return err
 	}
 	if err := r.opts.Power.Reboot(ctx, "npcnix: the new system did not prove itself; rebooting into the earlier one"); err != nil {
 		return fmt.Errorf("reboot into the earlier system: %w", err)
 	}
 	return errLeaving
+}
+
+// stayInBoot gives up leaving a boot: a machine that does not go down is for a
+// person to look at, and goes on with what is declared until then.
+func (r *Reconciler) stayInBoot() error {
+	j := r.journal
+	j.StayedIn, j.Leaving, j.Unproven = r.bootID, plan.Reboots{}, j.Attempt.Target
+	r.opts.Log.Error(nil, "Could not leave the new system", "host", r.opts.Host, "target", j.Attempt.Target)
+	return r.save()
 }
 
 // noticeBoot remembers when the host booted something else than the system
@@ -332,6 +350,7 @@ func (r *Reconciler) endUnknown(ctx context.Context, t *transaction.Transaction)
 func (r *Reconciler) closeInterrupted() error {
 	j := r.journal
 	message := "The agent ended during this attempt, in phase " + string(j.Phase) + "."
+	j.loseStaged()
 	r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message)
 	r.opts.Log.Info("Closed an interrupted attempt", "host", r.opts.Host, "attempt", j.Attempt.ID, "reason", message)
 	return r.save()

@@ -89,7 +89,9 @@ func (r *Reconciler) stageNow(ctx context.Context, p *pass, t *transaction.Trans
 		return err
 	}
 	j := r.journal
-	j.Staged, j.Tries, j.Asked = t.Plan.Target, tries{Key: j.Tries.Key}, false
+	if j.Staged = t.Plan.Target; !t.Plan.Committed { // whose attempt is the reboot
+		j.Tries, j.Asked = tries{Key: j.Tries.Key}, false
+	}
 	r.endAttempt(phaseRebootPending, v1alpha1.OutcomeStaged, v1alpha1.ReasonRebootPending, "The system is the profile's and the boot default; it comes into force with a reboot.")
 	return r.save()
 }

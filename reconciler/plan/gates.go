@@ -68,7 +68,7 @@ func (in Input) unstages(act Action) bool {
 
 // Last reports whether there are gates of the last moment for the act.
 func (in Input) Last(act Action) bool {
-	return Decision{Action: act}.activates() || in.unstages(act) || act == Reboot
+	return Decision{Action: act}.activates() || in.unstages(act) || act == Announce || act == Reboot
 }
 
 // start returns the opening in which what takes limit may start, and whether

@@ -179,12 +179,15 @@ func (in Input) lastKnown(d Decision) string {
 }
 
 func (in Input) exhausted(most int32) string {
+	if in.Failure.Reboot {
+		return fmt.Sprintf("The reboot into %s failed %d of %d times, and is tried again when what is declared changes, or by %s. Last: %s", in.name(), in.Attempts, most, ByWord, in.Failure.Message)
+	}
 	return fmt.Sprintf("The archive of %s failed %d of %d times with this flake attribute and rebuildPolicy, and is tried again when one of the three changes, or by %s. Last: %s",
 		in.name(), in.Attempts, most, ByWord, in.Failure.Message)
 }
 
 func (in Input) retrying(most int32, counted bool) string {
-	if counted {
+	if counted && !in.Failure.Reboot {
 		return fmt.Sprintf("%s\nAttempt %d of %d at %s failed; the next is due at %s.", in.Failure.Message, in.Attempts, most, in.name(), stamp(in.Failure.NextAt))
 	}
 	return fmt.Sprintf("%s\nThe next attempt is due at %s.", in.Failure.Message, stamp(in.Failure.NextAt))

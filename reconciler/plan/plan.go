@@ -103,6 +103,8 @@ type Disk struct {
 
 // Reboots is what is known of a reboot that is wanted; the zero value is nothing.
 type Reboots struct {
+	// Target is the system that the host is to reboot into.
+	Target string `json:"target,omitempty"`
 	// AllowedSince is when the window first allowed to begin with it, Announced
 	// when those who are logged in were told; zero if they were not.
 	AllowedSince time.Time `json:"allowedSince,omitzero"`
@@ -350,9 +352,18 @@ func (in Input) settled(built bool) Decision {
 	}
 }
 
+// failureOf is how the last attempt at an act ended: that a reboot failed says
+// nothing of anything else.
+func (in Input) failureOf(act Action) *Failure {
+	if f := in.Failure; f == nil || (f.Reboot && act != Reboot) {
+		return nil
+	}
+	return in.Failure
+}
+
 // gate holds an act back while its target may not be tried again.
 func (in Input) gate(d Decision) Decision {
-	f := in.Failure
+	f := in.failureOf(d.Action)
 	if f == nil {
 		return d
 	}

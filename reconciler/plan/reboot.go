@@ -141,7 +141,7 @@ func (in Input) reboot(d Decision) Decision {
 		}
 	}
 	step := in.rebootStep()
-	if held := in.window(Decision{Action: step}); held.Action == None {
+	if held := in.lastGates(in.window(Decision{Action: step})); held.Action == None {
 		return in.untilReboot(d, held.Message, held.NextAt)
 	}
 	if step == Announce {
@@ -154,11 +154,7 @@ func (in Input) reboot(d Decision) Decision {
 	if due := r.Announced.Add(policy.Delay.Duration); in.Now.Before(due) {
 		return in.untilReboot(d, "It reboots at "+in.local(due)+".", due)
 	}
-	reboot := Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."}
-	if held := in.lastGates(reboot); held.Action == None {
-		return in.untilReboot(d, held.Message, held.NextAt)
-	}
-	return reboot
+	return Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."}
 }
 
 // onlyByHand is said of a system that was booted in vain too often.

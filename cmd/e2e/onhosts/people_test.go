@@ -58,7 +58,7 @@ var window = scenario{"the window is closed", func(h *machine) {
 	h.spec("", checks+closed)
 	before := h.state()
 	release := h.publish("_: { }")
-	h.ready("False", "WaitingForWindow")
+	h.ready("False", "NoWindow")
 	if got := h.state(); got != before {
 		h.t.Errorf("outside its window the host went from %s to %s", before, got)
 	}
