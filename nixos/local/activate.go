@@ -167,7 +167,8 @@ func (m *Machine) Retain(ctx context.Context, keep int32, protected ...string) e
 	var gone []string
 	for i, number := range generations { // newest first
 		target, err := filepath.EvalSymlinks(fmt.Sprintf("%s-%d-link", m.path(profile), number))
-		if i < int(keep) || (err == nil && slices.Contains(protected, target)) {
+		holds := func(path string) bool { return path == target || m.Specialisation(target, path) != "" }
+		if i < int(keep) || (err == nil && slices.ContainsFunc(protected, holds)) {
 			continue
 		}
 		gone = append(gone, strconv.FormatInt(number, 10))

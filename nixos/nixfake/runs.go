@@ -206,7 +206,10 @@ func (m *Machine) Retain(_ context.Context, keep int32, protected ...string) err
 	protected = append(protected, m.state.Booted, m.state.Running, m.state.Profile, m.state.BootDefault)
 	numbers := slices.Sorted(maps.Keys(m.paths))
 	for i, number := range numbers {
-		if len(numbers)-i > int(keep) && !slices.Contains(protected, m.paths[number]) {
+		holds := func(path string) bool {
+			return path == m.paths[number] || m.Specialisation(m.paths[number], path) != ""
+		}
+		if len(numbers)-i > int(keep) && !slices.ContainsFunc(protected, holds) {
 			delete(m.paths, number)
 		}
 	}

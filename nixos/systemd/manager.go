@@ -53,12 +53,37 @@ func (m *Manager) connection(ctx context.Context) (*dbus.Conn, error) {
 		return m.conn, nil
 	}
 	// The connection outlives this request's context.
-	conn, err := dbus.NewSystemdConnectionContext(context.WithoutCancel(ctx))
+	conn, err := within(ctx, func() (*dbus.Conn, error) { return dbus.NewSystemdConnectionContext(context.WithoutCancel(ctx)) })
 	if err != nil {
-		return nil, err //nolint:wrapcheck // wrapped by ask
+		return nil, err
 	}
 	m.conn = conn
 	return conn, nil
+}
+
+// within dials until ctx ends: authentication has no limit of its own.
+func within[C interface{ Close() }](ctx context.Context, dial func() (C, error)) (C, error) {
+	type dialled struct {
+		conn C
+		err  error
+	}
+	done := make(chan dialled, 1)
+	go func() {
+		conn, err := dial()
+		done <- dialled{conn, err}
+	}()
+	select {
+	case d := <-done:
+		return d.conn, d.err
+	case <-ctx.Done():
+		go func() {
+			if d := <-done; d.err == nil { // too late
+				d.conn.Close()
+			}
+		}()
+		var none C
+		return none, context.Cause(ctx) //nolint:wrapcheck // wrapped by whoever asks
+	}
 }
 
 // ask makes a request, over a new connection if the old one breaks. again says
@@ -162,7 +187,7 @@ var ErrExists = errors.New("there is such a unit already")
 func (m *Manager) Start(ctx context.Context, s Service) error {
 	err := m.ask(ctx, "start "+s.Name, false, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartTransientUnitContext(ctx, s.Name, "fail", s.properties(), nil)
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 	if is(err, "UnitExists") {
 		return fmt.Errorf("%w: %s", ErrExists, s.Name)
@@ -184,7 +209,7 @@ func (m *Manager) StartTimer(ctx context.Context, s Service, after time.Duration
 	}
 	err := m.ask(ctx, "start "+timer, false, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartTransientUnitAux(ctx, timer, "fail", properties, []dbus.PropertyCollection{{Name: s.Name, Properties: s.properties()}}, nil)
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 	if is(err, "UnitExists") {
 		return fmt.Errorf("%w: %s", ErrExists, timer)
@@ -201,7 +226,7 @@ type timerSpec struct {
 func (m *Manager) Begin(ctx context.Context, name string) error {
 	return m.ask(ctx, "start "+name, true, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartUnitContext(ctx, name, "replace", nil)
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 }
 
@@ -209,7 +234,7 @@ func (m *Manager) Begin(ctx context.Context, name string) error {
 func (m *Manager) Restart(ctx context.Context, name string) error {
 	return m.ask(ctx, "restart "+name, true, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.RestartUnitContext(ctx, name, "replace", nil)
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 }
 
@@ -218,7 +243,7 @@ func (m *Manager) Restart(ctx context.Context, name string) error {
 func (m *Manager) Stop(ctx context.Context, name string) error {
 	err := m.ask(ctx, "stop "+name, true, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StopUnitContext(ctx, name, "replace", nil)
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 	if is(err, "NoSuchUnit") {
 		return nil
@@ -260,7 +285,7 @@ func (m *Manager) state(ctx context.Context, name string) (state string, err err
 				state = "activating"
 			}
 		}
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 	return state, err
 }
@@ -279,7 +304,7 @@ func (m *Manager) Services(ctx context.Context) (services []Unit, err error) {
 		services = nil
 		units, err := c.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "reloading", "failed", "deactivating"}, []string{"*.service"})
 		if err != nil {
-			return err //nolint:wrapcheck // wrapped by ask
+			return err
 		}
 		for _, u := range units {
 			unit := Unit{Name: u.Name, ActiveState: u.ActiveState, SubState: u.SubState}
@@ -288,7 +313,7 @@ func (m *Manager) Services(ctx context.Context) (services []Unit, err error) {
 			switch {
 			case errors.As(err, &answer): // it is gone since
 			case err != nil:
-				return err //nolint:wrapcheck // wrapped by ask
+				return err
 			default:
 				unit.Restarts, _ = restarts.Value.Value().(uint32)
 			}
@@ -310,7 +335,7 @@ func (m *Manager) Matching(ctx context.Context, pattern string) (names []string,
 		for _, u := range units {
 			names = append(names, u.Name)
 		}
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 	return names, err
 }
@@ -321,11 +346,11 @@ func (m *Manager) Self(ctx context.Context) (name string, err error) {
 	err = m.ask(ctx, "find this process's unit", true, func(ctx context.Context, c *dbus.Conn) error {
 		unit, err := c.GetUnitNameByPID(ctx, uint32(os.Getpid())) //nolint:gosec // a pid fits
 		if err != nil {
-			return err //nolint:wrapcheck // wrapped by ask
+			return err
 		}
 		main, err := c.GetServicePropertyContext(ctx, unit, "MainPID")
 		if err != nil {
-			return err //nolint:wrapcheck // wrapped by ask
+			return err
 		}
 		if pid, ok := main.Value.Value().(uint32); ok && pid == uint32(os.Getpid()) { //nolint:gosec // a pid fits
 			name = unit
@@ -342,6 +367,6 @@ func (m *Manager) Self(ctx context.Context) (name string, err error) {
 func (m *Manager) Reboot(ctx context.Context) error {
 	return m.ask(ctx, "reboot", false, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartUnitContext(ctx, "reboot.target", "replace-irreversibly", nil)
-		return err //nolint:wrapcheck // wrapped by ask
+		return err
 	})
 }

@@ -17,7 +17,10 @@ import (
 func (*Manager) Sessions(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, call)
 	defer cancel()
-	conn, err := login1.New()
+	conn, err := within(ctx, login1.New)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("connect to logind: %w", err)
+	}
 	if err != nil {
 		return nil, nil // no bus, so no logind
 	}

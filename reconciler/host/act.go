@@ -128,7 +128,13 @@ func (r *Reconciler) prune(ctx context.Context, p *pass) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	err := r.opts.Activator.Retain(ctx, r.journal.PrunedTo, m.Profile, m.Running, m.Booted, m.BootDefault)
+	protected := []string{m.Profile, m.Running, m.Booted, m.BootDefault}
+	if r.journal.Phase.waiting() { // what is gone back to
+		if t, err := r.transaction(); err == nil && t != nil {
+			protected = append(protected, t.Plan.Recorded.Profile, t.Plan.Recorded.Running, t.Plan.Recorded.BootDefault)
+		}
+	}
+	err := r.opts.Activator.Retain(ctx, r.journal.PrunedTo, protected...)
 	usual := m.BootDefault
 	if usual == nixos.Unknown {
 		usual = m.Profile

@@ -75,6 +75,7 @@ func (r *Reconciler) open(ctx context.Context) error {
 	if err := r.unstage(ctx, "Another target took its place."); err != nil {
 		return err
 	}
+	r.removeOtherTrees(pub.Spec.Archive.Digest)
 	j.begin(v1alpha1.Attempt{
 		ID: r.opts.NewID(), Remote: pub.Metadata.Name, RemoteGeneration: pub.Metadata.Generation, Revision: pub.Spec.Source.FullRevision(),
 		StartedAt: newTime(r.opts.Now()), Outcome: v1alpha1.OutcomeRunning, Attempt: j.Tries.Counted + 1,

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
@@ -28,11 +29,11 @@ func (r *Reconciler) rootPath(attempt string) string {
 
 // build fetches the archive, verifies and unpacks it, and lets Nix build it.
 func (r *Reconciler) build(ctx context.Context, p *pass) error {
-	tree, err := r.source(ctx)
+	d, j := &r.documents, r.journal
+	tree, err := r.sourceInTime(ctx, d.accepted.spec.RebuildPolicy.Timeouts.Build.Duration)
 	if err != nil {
 		return r.sourceFailed(ctx, p, err)
 	}
-	d, j := &r.documents, r.journal
 	j.Verified = d.publication.Spec.Archive.Digest
 	if err := r.enter(phaseVerified); err != nil {
 		return err
@@ -56,6 +57,17 @@ func (r *Reconciler) build(ctx context.Context, p *pass) error {
 	}
 	r.removeUnnamed()
 	return nil
+}
+
+// sourceInTime is source within the time that a build has: what trickles in ends too.
+func (r *Reconciler) sourceInTime(ctx context.Context, limit time.Duration) (string, error) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	dir, err := r.source(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return "", fmt.Errorf("it took longer than rebuildPolicy.timeouts.build, %s", meta.Short(limit))
+	}
+	return dir, err
 }
 
 // source returns the directory of the verified flake.
@@ -206,6 +218,18 @@ func (r *Reconciler) removeUnnamed() {
 			if err := os.RemoveAll(path); err != nil {
 				r.opts.Log.Info("Could not remove what is not needed any more", "path", path, "error", err.Error())
 			}
+		}
+	}
+}
+
+// removeOtherTrees removes the trees of earlier targets, those that failed too.
+func (r *Reconciler) removeOtherTrees(digest string) {
+	for _, name := range r.names("trees") {
+		if strings.HasPrefix(name, filepath.Base(r.treeDir(digest))) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(r.opts.StateDir, "trees", name)); err != nil {
+			r.opts.Log.Info("Could not remove an earlier tree", "tree", name, "error", err.Error())
 		}
 	}
 }

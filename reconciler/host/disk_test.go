@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/nixos"
 )
@@ -100,8 +102,11 @@ func TestFullDisk(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(w.state, syscall.MNT_DETACH) })
 	filler := filepath.Join(w.state, "filler")
+	w.now = w.now.Add(time.Hour) // with its state, its identity is another one
 	w.restart()
 	w.pass()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 1")
 	fill := func() {
 		f, err := os.Create(filler)
 		if err != nil {
@@ -120,8 +125,11 @@ func TestFullDisk(t *testing.T) {
 	if m := w.machine.State(); m.Running != old || m.Profile != old {
 		t.Errorf("machine %+v, %v", m, err)
 	}
-	if c := meta.FindCondition(w.status().Status.Conditions, "Ready"); c.Status == meta.True && strings.Contains(c.Message, "generation 2") {
-		t.Errorf("Ready is %+v", c)
+	w.want("Ready", meta.False, "StateNotWritable", "The agent's state directory cannot be written (no space left on device): nothing is begun that could not be remembered.")
+	said := w.status()
+	_, _ = w.r.Reconcile(t.Context(), "web")
+	if diff := cmp.Diff(said, w.status()); diff != "" {
+		t.Errorf("the status changes with mere time: %s", diff)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
@@ -129,4 +137,38 @@ func TestFullDisk(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "generation 2")
+}
+
+// Targets that fail leave no trees behind but the newest one's.
+func TestFailedTargetsLeaveNoTrees(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.machine.OnBuild = func(nixos.BuildRequest) error {
+		return &nixos.BuildError{Failure: nixos.EvaluationFailure, Message: "no", ExitCode: 1}
+	}
+	for n := range 5 {
+		w.publish("web " + strings.Repeat("x", n+2))
+		w.pass()
+		w.want("Ready", meta.False, "EvaluationFailed", "")
+	}
+	trees, err := os.ReadDir(filepath.Join(w.state, "trees"))
+	if err != nil || len(trees) != 1 {
+		t.Errorf("%v, %v", trees, err)
+	}
+}
+
+// A generation of which a specialisation runs or was booted is kept with it.
+func TestRetentionOfSpecialisations(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	first := w.runs()
+	w.spec("  rebuildPolicy: {retention: {generations: 1}}\n")
+	w.machine.Change(func(m *nixos.Machine) { m.Booted = first + "-specialisation-quiet" })
+	for name := range strings.FieldsSeq("2 3 4") {
+		w.publish("web " + name)
+		w.pass()
+	}
+	if w.machine.Generation(1) != first || w.machine.Generation(2) != "" {
+		t.Errorf("generations %q and %q", w.machine.Generation(1), w.machine.Generation(2))
+	}
 }

@@ -384,9 +384,14 @@ func saveJournal(stateDir string, j *journal) error {
 // forgotten with the next look: nothing counts that a crash could lose.
 func (r *Reconciler) save() error {
 	err := saveJournal(r.opts.StateDir, r.journal)
-	r.unsaved = err != nil
-	return err
+	if r.unsaved = err != nil; r.unsaved {
+		return fmt.Errorf("%w: %w", errStateNotWritable, err)
+	}
+	return nil
 }
+
+// errStateNotWritable is returned where the journal cannot be written.
+var errStateNotWritable = errors.New("nothing is begun that could not be remembered")
 
 // find returns the toplevel that a source gave, or nil.
 func (j *journal) find(archive, attribute, nixVersion string) *built {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
@@ -137,6 +138,12 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 			return err
 		}
 		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonRebooting, Message: "The new system did not prove itself; the host reboots into the earlier one."})
+	case errors.Is(err, errStateNotWritable):
+		if err := r.claim(ctx, p); err != nil { // to say so
+			return err
+		}
+		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonStateNotWritable, Message: notWritable(err)})
+		return fmt.Errorf("%s: %w", s.name, err) // tried again soon
 	case p.decided || ctx.Err() != nil || errors.Is(err, errRestarting):
 		return fmt.Errorf("%s: %w", s.name, err)
 	default:
@@ -162,6 +169,15 @@ func storeProblem(step string, err error) *plan.Problem {
 	default:
 		return &plan.Problem{Reason: v1alpha1.ReasonStoreUnavailable, Message: "The store does not answer: " + step + " failed. The agent's log says why."}
 	}
+}
+
+// notWritable names the cause alone: each try has another temporary file.
+func notWritable(err error) string {
+	cause := "its file system refuses it"
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
+		cause = errno.Error()
+	}
+	return "The agent's state directory cannot be written (" + cause + "): nothing is begun that could not be remembered. It is tried again at each look."
 }
 
 func (p *pass) decide(d plan.Decision) { p.decision, p.decided = d, true }

@@ -118,6 +118,10 @@ func (r *Reconciler) sayObserved(st *v1alpha1.HostStatusStatus, p *pass) {
 // sayAttempts says what was tried, and what was taken up of the override.
 func (r *Reconciler) sayAttempts(st *v1alpha1.HostStatusStatus) {
 	j := r.journal
+	if last := r.status.last; r.unsaved && last != nil { // nothing was begun that could not be remembered
+		st.LastAttempt, st.History, st.Handled = last.Status.LastAttempt, last.Status.History, last.Status.Handled
+		return
+	}
 	if j == nil {
 		return
 	}

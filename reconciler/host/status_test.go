@@ -156,3 +156,38 @@ func TestNothingIsDoneBeforeTheStatusIsKnownToBeOurs(t *testing.T) {
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "")
 }
+
+// ReadySince is since when the host is Ready on the generation that it runs.
+func TestReadySince(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	since := func() string {
+		at := w.status().Status.ReadySince
+		if at == nil {
+			return ""
+		}
+		return at.Format(time.TimeOnly)
+	}
+	begun := since()
+	w.now = w.now.Add(10 * time.Minute)
+	w.restart()
+	w.pass()
+	if got := since(); got != begun || got != "10:00:00" {
+		t.Errorf("since %s, then after a restart since %s", begun, got)
+	}
+	w.publish("web 2")
+	w.pass()
+	if got := since(); got != "10:10:00" {
+		t.Errorf("the second generation is Ready since %s", got)
+	}
+	w.machine.Change(func(m *nixos.Machine) { m.Running = "/nix/store/by-hand" })
+	w.pass()
+	if got := since(); got != "" {
+		t.Errorf("a host that drifted is Ready since %s", got)
+	}
+	w.now = w.now.Add(time.Hour)
+	w.pass()
+	if got := since(); got != "11:10:00" {
+		t.Errorf("a corrected host is Ready since %s", got)
+	}
+}

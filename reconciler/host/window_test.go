@@ -124,3 +124,36 @@ func TestSkewedClock(t *testing.T) {
 	w.want("ClockSkewed", meta.False, "ClockAgrees", "")
 	w.want("Ready", meta.True, "UpToDate", "generation 2")
 }
+
+// What runs is never cut off, neither by the end of the window nor by who suspends
+// the host meanwhile: what is well is committed, what is not is taken back.
+func TestWhatRunsIsNotCutOff(t *testing.T) {
+	t.Parallel()
+	for flake, reason := range map[string]string{"web 2": "UpToDate", "web fails:x.service": "Quarantined"} {
+		w := converged(t)
+		old := w.runs()
+		w.spec("  rebuildPolicy: {timeouts: {activate: 1s, confirm: 1s}}\n" + mondays)
+		w.now = time.Date(2026, 11, 23, 22, 0, 0, 0, time.UTC)
+		w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+			if a.Action == nixos.ActionTest && a.Toplevel != old {
+				w.now = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+				if _, err := w.r.Suspend("wait", time.Hour); err != nil {
+					t.Error(err)
+				}
+			}
+			return nixos.Result{Exited: true}, true
+		}
+		w.publish(flake)
+		w.pass()
+		m := w.machine.State()
+		if committed := m.Running == m.Profile && m.Profile == m.BootDefault; !committed || (reason == "UpToDate") != (m.Running != old) {
+			t.Errorf("%s: machine %+v", flake, m)
+		}
+		if reason == "UpToDate" {
+			w.want("Ready", meta.True, reason, "Suspended on the host (wait)")
+		}
+		if a := w.status().Status.LastAttempt; (a.Outcome == v1alpha1.OutcomeCommitted) != (reason == "UpToDate") {
+			t.Errorf("%s: attempt %+v", flake, a)
+		}
+	}
+}

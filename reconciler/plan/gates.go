@@ -98,10 +98,21 @@ func (in Input) start(limit, spread time.Duration) (next window.Opening, now boo
 // diskPause is when a disk that is full is looked at again.
 const diskPause = 10 * time.Minute
 
-// disk holds a build back while there is no room for it.
+// leastToActivate is what an activation needs on the Nix store's file system for
+// itself, in bytes: roots, and a generation.
+const leastToActivate = 16 << 20
+
+// disk holds back what there is no room for.
 func (in Input) disk(d Decision) Decision {
 	least := int64(*in.Spec.RebuildPolicy.MinFreeDisk)
-	if d.Action != Build || in.Disk == nil || in.Disk.Free >= least {
+	switch d.Action {
+	case Build:
+	case Activate, Stage:
+		least = min(least, leastToActivate)
+	default:
+		return d
+	}
+	if in.Disk == nil || in.Disk.Free >= least {
 		return d
 	}
 	if in.Spec.RebuildPolicy.DiskFull == v1alpha1.DiskFullGarbageCollect && !in.Disk.Collected {

@@ -92,7 +92,11 @@ func (in Input) room() string {
 }
 
 func (in Input) diskFull() string {
-	s := capital(in.name()) + " is not built: " + in.room() + "."
+	what := " is not built: "
+	if in.Desired != "" {
+		what = " is built, and not activated: "
+	}
+	s := capital(in.name()) + what + in.room() + "."
 	if in.Disk.Collected {
 		return s + " Collecting garbage did not make enough room; make some."
 	}

@@ -236,6 +236,8 @@ func TestDecisions(t *testing.T) {
 				fail("acts against a person, or a boot counter")
 			case d.Action == plan.Build && in.Disk != nil && in.Disk.Free < 2<<30:
 				fail("builds without room")
+			case (d.Action == plan.Activate || d.Action == plan.Stage) && in.Disk != nil && in.Disk.Free == 0:
+				fail("activates without any room")
 			case activates(d) && in.Quarantined != "":
 				fail("acts with a target in quarantine")
 			case activates(d) && in.Gates != nil && (in.Gates.OtherSwitch != "" || in.Gates.AgentRemoved || in.Gates.BootFull):

@@ -19,6 +19,8 @@ const (
 	rollbackPause = 2 * time.Second
 	// maxRollbackPause is what it grows to.
 	maxRollbackPause = 30 * time.Second
+	// stopLimit is how long a switch is waited for that was told to stop.
+	stopLimit = 5 * time.Minute
 	// attendSlack bounds what a guard that confirms does beside its limits.
 	attendSlack = time.Minute
 )
@@ -35,10 +37,12 @@ func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.T
 		case t.Plan.AgentRemoved && !blamed:
 			return l.confirm(ctx)
 		}
-		if err := m.Stop(ctx, t.RunID(SwitchRun)); err != nil {
+		stopping, cancel := context.WithTimeout(ctx, stopLimit)
+		defer cancel()
+		if err := m.Stop(stopping, t.RunID(SwitchRun)); err != nil && stopping.Err() == nil {
 			return Outcome{}, fmt.Errorf("stop the switch: %w", err)
 		}
-		return l.settle(ctx)
+		return l.settle(ctx) // also while something of it cannot be killed
 	})
 	if err != nil {
 		return o, err
