@@ -187,7 +187,7 @@ var ErrExists = errors.New("there is such a unit already")
 func (m *Manager) Start(ctx context.Context, s Service) error {
 	err := m.ask(ctx, "start "+s.Name, false, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartTransientUnitContext(ctx, s.Name, "fail", s.properties(), nil)
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 	if is(err, "UnitExists") {
 		return fmt.Errorf("%w: %s", ErrExists, s.Name)
@@ -209,7 +209,7 @@ func (m *Manager) StartTimer(ctx context.Context, s Service, after time.Duration
 	}
 	err := m.ask(ctx, "start "+timer, false, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartTransientUnitAux(ctx, timer, "fail", properties, []dbus.PropertyCollection{{Name: s.Name, Properties: s.properties()}}, nil)
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 	if is(err, "UnitExists") {
 		return fmt.Errorf("%w: %s", ErrExists, timer)
@@ -226,7 +226,7 @@ type timerSpec struct {
 func (m *Manager) Begin(ctx context.Context, name string) error {
 	return m.ask(ctx, "start "+name, true, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartUnitContext(ctx, name, "replace", nil)
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 }
 
@@ -234,7 +234,7 @@ func (m *Manager) Begin(ctx context.Context, name string) error {
 func (m *Manager) Restart(ctx context.Context, name string) error {
 	return m.ask(ctx, "restart "+name, true, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.RestartUnitContext(ctx, name, "replace", nil)
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 }
 
@@ -243,7 +243,7 @@ func (m *Manager) Restart(ctx context.Context, name string) error {
 func (m *Manager) Stop(ctx context.Context, name string) error {
 	err := m.ask(ctx, "stop "+name, true, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StopUnitContext(ctx, name, "replace", nil)
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 	if is(err, "NoSuchUnit") {
 		return nil
@@ -285,7 +285,7 @@ func (m *Manager) state(ctx context.Context, name string) (state string, err err
 				state = "activating"
 			}
 		}
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 	return state, err
 }
@@ -304,7 +304,7 @@ func (m *Manager) Services(ctx context.Context) (services []Unit, err error) {
 		services = nil
 		units, err := c.ListUnitsByPatternsContext(ctx, []string{"active", "activating", "reloading", "failed", "deactivating"}, []string{"*.service"})
 		if err != nil {
-			return err
+			return err //nolint:wrapcheck // wrapped by ask
 		}
 		for _, u := range units {
 			unit := Unit{Name: u.Name, ActiveState: u.ActiveState, SubState: u.SubState}
@@ -313,7 +313,7 @@ func (m *Manager) Services(ctx context.Context) (services []Unit, err error) {
 			switch {
 			case errors.As(err, &answer): // it is gone since
 			case err != nil:
-				return err
+				return err //nolint:wrapcheck // wrapped by ask
 			default:
 				unit.Restarts, _ = restarts.Value.Value().(uint32)
 			}
@@ -335,7 +335,7 @@ func (m *Manager) Matching(ctx context.Context, pattern string) (names []string,
 		for _, u := range units {
 			names = append(names, u.Name)
 		}
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 	return names, err
 }
@@ -346,11 +346,11 @@ func (m *Manager) Self(ctx context.Context) (name string, err error) {
 	err = m.ask(ctx, "find this process's unit", true, func(ctx context.Context, c *dbus.Conn) error {
 		unit, err := c.GetUnitNameByPID(ctx, uint32(os.Getpid())) //nolint:gosec // a pid fits
 		if err != nil {
-			return err
+			return err //nolint:wrapcheck // wrapped by ask
 		}
 		main, err := c.GetServicePropertyContext(ctx, unit, "MainPID")
 		if err != nil {
-			return err
+			return err //nolint:wrapcheck // wrapped by ask
 		}
 		if pid, ok := main.Value.Value().(uint32); ok && pid == uint32(os.Getpid()) { //nolint:gosec // a pid fits
 			name = unit
@@ -367,6 +367,6 @@ func (m *Manager) Self(ctx context.Context) (name string, err error) {
 func (m *Manager) Reboot(ctx context.Context) error {
 	return m.ask(ctx, "reboot", false, func(ctx context.Context, c *dbus.Conn) error {
 		_, err := c.StartUnitContext(ctx, "reboot.target", "replace-irreversibly", nil)
-		return err
+		return err //nolint:wrapcheck // wrapped by ask
 	})
 }
