@@ -121,6 +121,8 @@ type sim struct {
 	// keys are what transactions are remembered by in taken: the policy may change
 	// while one is under way.
 	keys    map[string]string
+	// builds counts those of the newest target that cannot be built.
+	builds int
 	changes int // of the status since the last event
 	status  string
 	decoded struct {
@@ -195,6 +197,7 @@ func (s *sim) begin() {
 		case err != nil:
 			return err
 		case slices.Contains(words, "unbuildable"):
+			s.building()
 			return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "builder failed", ExitCode: 1}
 		case slices.Contains(words, "nonsense"):
 			return &nixos.BuildError{Failure: nixos.EvaluationFailure, Message: "undefined variable", ExitCode: 1}
@@ -265,6 +268,9 @@ const goingDown = 5 * time.Minute
 
 // Reboot may take its time.
 func (v view) Reboot(ctx context.Context, why string) error {
+	if strings.HasPrefix(why, "npcnix: rebooting into ") { // by the policy; a way back is never held up
+		v.s.rebooting()
+	}
 	if !v.s.isFaulty(slowReboot) {
 		return v.struck.Reboot(ctx, why)
 	}
@@ -483,7 +489,7 @@ func (s *sim) publish(words string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.generation = done.Generation
+	s.generation, s.builds = done.Generation, 0
 	s.newest = nixfake.Toplevel([]byte(flake), "web")
 	s.flakes[s.newest] = flake
 }
@@ -511,7 +517,7 @@ spec:
 	if s.specDigest, err = codec.SpecDigest(codec.Document{Source: "spec", Raw: []byte(s.specText)}); err != nil {
 		s.t.Fatal(err)
 	}
-	s.spec, s.declared = spec.Spec.WithDefaults("web"), true
+	s.spec, s.declared, s.builds = spec.Spec.WithDefaults("web"), true, 0
 	s.put("hosts/web.yaml", s.specText)
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing/synctest"
 	"time"
@@ -168,6 +169,7 @@ func (s *sim) askFor(what string) {
 func (s *sim) lift() {
 	clear(s.taken)
 	clear(s.tries)
+	s.builds = 0
 	s.lifting = true
 }
 
@@ -371,6 +373,32 @@ func (s *sim) suspended() bool {
 		return by != nil && (by.Until == nil || time.Now().Before(by.Until.Time))
 	}
 	return s.local || active(s.spec.Suspend) || active(s.override.Suspend)
+}
+
+// rebooting wants that the policy may reboot the host now.
+func (s *sim) rebooting() {
+	closed := func(at time.Time) bool { return s.calendar().At(at).State == window.Closed }
+	switch gates := s.spec.MaintenanceWindow; {
+	case s.away():
+		s.fail("the host reboots while the store is away")
+	case !s.declared:
+		s.fail("the host reboots, and nothing is declared")
+	case s.suspended():
+		s.fail("the host reboots while it is suspended")
+	case s.spec.RebuildPolicy.Reboot.When == v1alpha1.RebootNever:
+		s.fail("the host reboots, and never shall")
+	case gates != nil && slices.Contains(gates.Gates, v1alpha1.GateReboot) && closed(time.Now()) && closed(s.now()):
+		s.fail("the host reboots outside its window")
+	}
+}
+
+// building counts the builds of what cannot be built. An agent that is killed
+// does not count its own.
+func (s *sim) building() {
+	s.builds++
+	if most := int(*s.spec.RebuildPolicy.Retry.MaxAttempts); s.builds > most+2 && !s.lifting {
+		s.fail("what cannot be built was built %d times of %d", s.builds, most)
+	}
 }
 
 // inWindow wants that the window is open, with enough of it left; a clock that
