@@ -120,9 +120,9 @@ type sim struct {
 	lifting bool // a request to retry is on its way
 	// keys are what transactions are remembered by in taken: the policy may change
 	// while one is under way.
-	keys    map[string]string
+	keys map[string]string
 	// builds counts those of the newest target that cannot be built.
-	builds int
+	builds  int
 	changes int // of the status since the last event
 	status  string
 	decoded struct {
