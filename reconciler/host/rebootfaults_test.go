@@ -13,6 +13,30 @@ import (
 	"github.com/npcnix/npcnix/nixos"
 )
 
+// check makes the host check its health.
+func (w *world) check() {
+	w.t.Helper()
+	const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
+	w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+}
+
+// announced publishes another kernel and waits until its reboot is due.
+func (w *world) announced() {
+	w.t.Helper()
+	w.publish("web kernel:2")
+	w.pass()
+	w.now = w.now.Add(2 * time.Minute)
+}
+
+// minutes lets the host look at each of them.
+func (w *world) minutes(n int) {
+	w.t.Helper()
+	for range n {
+		w.now = w.now.Add(time.Minute)
+		w.pass()
+	}
+}
+
 // Who cannot tell whether somebody is logged in does not take nobody for granted.
 func TestSessionsThatNobodyKnows(t *testing.T) {
 	t.Parallel()
@@ -28,9 +52,7 @@ func TestNothingBeginsWhileTheHostGoesDown(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return nil } // it takes its time
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	w.pass()
 	calls := len(w.machine.Calls())
 	w.publish("web kernel:2 more")
@@ -53,9 +75,7 @@ func TestRebootThatDoesNotHappen(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return nil }
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	for n := 1; n <= 3; n++ {
 		w.pass()
 		w.want("Ready", meta.False, "Rebooting", "The host was told to reboot at ")
@@ -109,12 +129,9 @@ func TestRebootThatGoesWrong(t *testing.T) {
 			t.Parallel()
 			w := rebooting(t, "IfRequired")
 			old := w.runs()
-			const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
-			w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+			w.check()
 			c.wrong(w, old)
-			w.publish("web kernel:2")
-			w.pass()
-			w.now = w.now.Add(2 * time.Minute)
+			w.announced()
 			for range 4 {
 				w.pass()
 				w.restart()
@@ -134,9 +151,7 @@ func TestRebootThatCannotBeAskedFor(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return errors.New("no bus") }
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	w.pass()
 	w.want("Ready", meta.False, "RebootFailed", "The host could not be told to reboot: no bus.\nThe next attempt is due at 2026-11-22T10:02:30Z.")
 	w.publish("web kernel:3")
@@ -178,9 +193,7 @@ func TestNothingEndsARebootEarly(t *testing.T) {
 			t.Parallel()
 			w := rebooting(t, "IfRequired")
 			w.machine.OnPower = func() error { return nil }
-			w.publish("web kernel:2")
-			w.pass()
-			w.now = w.now.Add(2 * time.Minute)
+			w.announced()
 			w.pass()
 			w.now = w.now.Add(5 * time.Second)
 			calls := len(w.machine.Calls())
@@ -213,9 +226,7 @@ func TestSuspendedAtTheLastMoment(t *testing.T) {
 	w.machine.Change(func(m *nixos.Machine) { m.Booted = m.Running })
 	w.spec(strings.Replace(reboots, "%s", "IfRequired", 1))
 	w.restart()
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "Suspended on the host (stop)")
 	if n := w.rebooted(); n != 0 {
@@ -239,12 +250,9 @@ func (p preparing) Prepare(ctx context.Context, id, dir string) error {
 func TestCancelledRebootIsForgotten(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
-	const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
-	w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+	w.check()
 	w.machine.OnPower = func() error { return nil } // it hangs
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	w.pass()
 	w.override(`{suspend: {reason: INC-42}}`)
 	w.now = w.now.Add(11 * time.Minute)
@@ -448,12 +456,9 @@ func TestPreparedRebootIsNotKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := rebooting(t, "IfRequired")
-			const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
-			w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+			w.check()
 			w.machine.OnPower = func() error { return nil } // it hangs
-			w.publish("web kernel:2")
-			w.pass()
-			w.now = w.now.Add(2 * time.Minute)
+			w.announced()
 			w.pass()
 			runs := w.runs()
 			meanwhile(w)
@@ -496,15 +501,12 @@ func TestBootsThatAreCutOffEnd(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
 	old := w.runs()
-	const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
-	w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+	w.check()
 	panics := func() (out bool) {
 		m := w.machine.State()
 		return m.Running == m.Booted && m.Running != old
 	}
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	w.machine.OnProbe = func(string) error {
 		if panics() {
 			w.machine.PowerCut()
@@ -530,9 +532,7 @@ func TestBootsThatAreCutOffEnd(t *testing.T) {
 func TestStoppedWhileRebooting(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	ctx, cancel := context.WithCancel(t.Context())
 	w.machine.OnPower = func() error {
 		cancel()
@@ -550,9 +550,7 @@ func TestPreparedRebootThatIsLost(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return nil }
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	w.pass()
 	plans, err := filepath.Glob(filepath.Join(w.state, "transactions", "*", "plan.json"))
 	if err != nil || len(plans) == 0 {
@@ -579,10 +577,7 @@ func TestRebootIsAskedFor(t *testing.T) {
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return errors.New("no bus") }
 	w.publish("web kernel:2")
-	for range 60 {
-		w.now = w.now.Add(time.Minute)
-		w.pass()
-	}
+	w.minutes(60)
 	w.want("Ready", meta.False, "RebootFailed", "no bus")
 	w.machine.OnPower = nil
 	w.r.Ask(false)
@@ -603,10 +598,7 @@ func TestFailedRebootHoldsNothingBack(t *testing.T) {
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return errors.New("no bus") }
 	w.publish("web kernel:2")
-	for range 60 {
-		w.now = w.now.Add(time.Minute)
-		w.pass()
-	}
+	w.minutes(60)
 	runs := w.runs()
 	w.override(`{unknown: 1}`)
 	w.machine.Change(func(m *nixos.Machine) { m.Running = "/nix/store/by-hand" })
@@ -623,18 +615,12 @@ func TestFlappingDoesNotAskAnew(t *testing.T) {
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return nil }
 	w.publish("web kernel:2")
-	for range 60 {
-		w.now = w.now.Add(time.Minute)
-		w.pass()
-	}
+	w.minutes(60)
 	w.want("Ready", meta.False, "RebootFailed", "told 3 times")
 	good := w.machine.State().BootDefault
 	for range 3 {
 		w.machine.Change(func(m *nixos.Machine) { m.BootDefault = "/nix/store/by-hand" })
-		for range 40 {
-			w.now = w.now.Add(time.Minute)
-			w.pass()
-		}
+		w.minutes(40)
 		if got := w.machine.State().BootDefault; got != good {
 			t.Errorf("boots %s", got)
 		}
@@ -643,10 +629,7 @@ func TestFlappingDoesNotAskAnew(t *testing.T) {
 		t.Errorf("%d reboots", n)
 	}
 	w.publish("web kernel:3") // another one is another reboot
-	for range 20 {
-		w.now = w.now.Add(time.Minute)
-		w.pass()
-	}
+	w.minutes(20)
 	if n := w.rebooted(); n < 4 {
 		t.Errorf("%d reboots", n)
 	}
@@ -656,8 +639,7 @@ func TestFlappingDoesNotAskAnew(t *testing.T) {
 func TestBootThatIsNotLeft(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
-	const checks = `settle: 0s, checks: [{name: ssh, tcp: {address: "127.0.0.1:22"}}]}`
-	w.put("hosts/web.yaml", strings.Replace(hostSpec, "settle: 0s}", checks, 1)+strings.Replace(reboots, "%s", "IfRequired", 1))
+	w.check()
 	bad := ""
 	w.machine.OnProbe = func(string) error {
 		if m := w.machine.State(); m.Running == m.Booted && m.Running == bad {
@@ -693,9 +675,7 @@ func TestPreparedRebootThatIsGone(t *testing.T) {
 	t.Parallel()
 	w := rebooting(t, "IfRequired")
 	w.machine.OnPower = func() error { return nil }
-	w.publish("web kernel:2")
-	w.pass()
-	w.now = w.now.Add(2 * time.Minute)
+	w.announced()
 	w.pass()
 	if err := os.RemoveAll(filepath.Join(w.state, "transactions")); err != nil {
 		t.Fatal(err)
