@@ -136,6 +136,10 @@ func (in Input) announcing() string {
 	return fmt.Sprintf("Announcing a reboot in %s: %s.", meta.Short(in.Spec.RebuildPolicy.Reboot.Delay.Duration), in.Why())
 }
 
+func (in Input) rebootsAt(due time.Time) string { return "It reboots at " + in.local(due) + "." }
+
+func (in Input) isBootDefault() string { return capital(in.name()) + " is the boot default." }
+
 func (in Input) rebooting(until time.Time) string {
 	return fmt.Sprintf("The host was told to reboot at %s (%d of %d), and has until %s. Nothing is begun meanwhile.", stamp(in.Reboots.AskedAt), max(1, in.Reboots.Asked), MostAsked, stamp(until))
 }
@@ -209,6 +213,19 @@ func (in Input) rebootPending() string {
 	return s
 }
 
+// doing says what is under way with the target, such as building it.
+func (in Input) doing(what string) string { return what + " " + in.name() + "." }
+
+func (in Input) upToDate() string { return "Runs " + in.name() + "." }
+
+func (in Input) tested() string {
+	return "Runs " + in.name() + ", which mode Test does not make permanent: a reboot starts what is the boot default."
+}
+
+func notAgain() string {
+	return "Not tried again until the spec or the remote changes, or until " + ByWord + "."
+}
+
 func (in Input) unhealthy() string {
 	return "What runs is not healthy: " + strings.TrimSuffix(in.Unhealthy, ".") + "."
 }
@@ -235,6 +252,14 @@ func (in Input) driftMessage() string {
 	default:
 		return fmt.Sprintf("The host was changed by hand: it will boot %s instead of %s.", orNone(m.BootDefault), in.Desired)
 	}
+}
+
+// drifting says what differs, and when it is corrected; zero is never.
+func (in Input) drifting(due time.Time) string {
+	if due.IsZero() {
+		return in.driftMessage() + " The policy is to report it only."
+	}
+	return in.driftMessage() + " It will be corrected at " + stamp(due) + "."
 }
 
 func orNone(path string) string {

@@ -332,7 +332,7 @@ func (in Input) permanent() bool {
 }
 
 func (in Input) progress(act Action, doing string) Decision {
-	return Decision{Action: act, Reason: v1alpha1.ReasonProgressing, Message: doing + " " + in.name() + "."}
+	return Decision{Action: act, Reason: v1alpha1.ReasonProgressing, Message: in.doing(doing)}
 }
 
 // settled judges a host on which nothing is left to do. built says that its
@@ -346,9 +346,9 @@ func (in Input) settled(built bool) Decision {
 	case built && (!in.Machine.Runs(in.Desired) || !in.permanent()):
 		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonBuiltOnly, Message: in.builtOnly()}
 	case in.Spec.RebuildPolicy.Mode == v1alpha1.ModeTest:
-		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonTested, Message: "Runs " + in.name() + ", which mode Test does not make permanent: a reboot starts what is the boot default."}
+		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonTested, Message: in.tested()}
 	default:
-		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonUpToDate, Message: "Runs " + in.name() + "."}
+		return Decision{Action: None, Ready: true, Reason: v1alpha1.ReasonUpToDate, Message: in.upToDate()}
 	}
 }
 
@@ -372,7 +372,7 @@ func (in Input) gate(d Decision) Decision {
 	switch most := *in.Spec.RebuildPolicy.Retry.MaxAttempts; {
 	case f.Class == Permanent && f.Content == in.Content:
 		held.Stalled = true
-		held.Message += "\nNot tried again until the spec or the remote changes, or until " + ByWord + "."
+		held.Message += "\n" + notAgain()
 		return held
 	case f.Class == Permanent:
 		return d
@@ -414,7 +414,7 @@ func (in Input) drift(d Decision) Decision {
 	policy := in.Spec.RebuildPolicy.Drift
 	held := Decision{Action: None, Waiting: true, Reason: v1alpha1.ReasonDrifted}
 	if policy.Action == v1alpha1.DriftReport {
-		held.Message = in.driftMessage() + " The policy is to report it only."
+		held.Message = in.drifting(time.Time{})
 		return held
 	}
 	since := in.DriftSince
@@ -423,7 +423,7 @@ func (in Input) drift(d Decision) Decision {
 	}
 	if due := since.Add(policy.Grace.Duration); in.Now.Before(due) {
 		held.NextAt = due
-		held.Message = in.driftMessage() + " It will be corrected at " + stamp(due) + "."
+		held.Message = in.drifting(due)
 		return held
 	}
 	return in.gate(d)

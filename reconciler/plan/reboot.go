@@ -152,9 +152,9 @@ func (in Input) reboot(d Decision) Decision {
 		return in.untilReboot(d, in.announcing(), time.Time{})
 	}
 	if due := r.Announced.Add(policy.Delay.Duration); in.Now.Before(due) {
-		return in.untilReboot(d, "It reboots at "+in.local(due)+".", due)
+		return in.untilReboot(d, in.rebootsAt(due), due)
 	}
-	return Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: "Rebooting into " + in.name() + "."}
+	return Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: in.doing("Rebooting into")}
 }
 
 // onlyByHand is said of a system that was booted in vain too often.
@@ -171,7 +171,7 @@ func (in Input) untilReboot(d Decision, message string, next time.Time) Decision
 	if d.Ready {
 		d.Message += " " + message
 	} else { // it is not only for a person that it waits
-		d.Message = capital(in.name()) + " is the boot default. " + message
+		d.Message = in.isBootDefault() + " " + message
 	}
 	return d
 }
