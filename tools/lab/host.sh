@@ -100,10 +100,24 @@ leader() { # pid of the container's PID 1
 }
 
 enter() {
-  local name=$1 pid; shift
+  local name=$1 pid child watch rc=0; shift
   pid=$(leader "$name") || die "$name is not running"
+  # A system that goes down stops every process for a moment. nsenter stops with
+  # its own then, nobody continues it, and what it has not reaped keeps the
+  # container from ending.
   nsenter -t "$pid" -m -u -i -n -p -C -r -w env -i PATH=/run/current-system/sw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    HOME=/root TERM=dumb "$@"
+    HOME=/root TERM=dumb "$@" <&0 &
+  child=$!
+  (while sleep 1; do
+    case $(awk '/^State:/{print $2}' "/proc/$child/status" 2>/dev/null) in
+    T) kill -CONT "$child" ;;
+    '' | Z) exit ;;
+    esac
+  done) </dev/null >/dev/null 2>&1 &
+  watch=$!
+  wait "$child" || rc=$?
+  kill "$watch" 2>/dev/null || true
+  return "$rc"
 }
 
 wait_up() {

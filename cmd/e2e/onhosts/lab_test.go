@@ -223,6 +223,16 @@ func (h *machine) sh(command string) string {
 	return out
 }
 
+// console is the end of what the machine printed while it booted: of one that
+// cannot be entered nothing else is known.
+func (h *machine) console() string {
+	data, err := os.ReadFile(filepath.Join(h.lab.dir, "hosts", h.name, "console.log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(data[max(0, len(data)-4000):])
+}
+
 // journal is the end of what the agent and its guards logged.
 func (h *machine) journal() string {
 	out, _ := h.try("journalctl --no-pager -o cat -n 40 -u npcnix-reconciler -u 'npcnix-guard-*'; ls -R /var/lib/npcnix/transactions | tail -20")
@@ -409,7 +419,7 @@ func (h *machine) wait(what string, limit time.Duration, condition func() bool) 
 	for !condition() {
 		select {
 		case <-ctx.Done():
-			h.t.Fatalf("%s: waited %s in vain: %s. It is in the state %s\n%s\n%s", h.name, limit, what, h.state(), h.npcnix("describe", "host", h.name), h.journal())
+			h.t.Fatalf("%s: waited %s in vain: %s. It is in the state %s\n%s\n%s", h.name, limit, what, h.state(), h.npcnix("describe", "host", h.name), h.journal()+"\n"+h.console())
 		case <-ticker.C:
 		}
 	}
