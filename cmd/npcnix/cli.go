@@ -137,8 +137,12 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 		kind, _, named := strings.Cut(args[0], "/") // as hosts and remotes are printed
 		for _, child := range commands {
 			if named && (child.Name() == kind || child.HasAlias(kind)) {
+				names := namesOf(kind, args)
+				if err := child.ValidateArgs(names); err != nil {
+					return fmt.Errorf("%w: %w", errUsage, err)
+				}
 				child.SetContext(cmd.Context())
-				return child.RunE(child, namesOf(kind, args))
+				return child.RunE(child, names)
 			}
 		}
 		return fmt.Errorf("%w: npcnix %s: expected %s, as in npcnix %s %s %s", errUsage, use, strings.Join(names, " or "), use, names[0], args[0])

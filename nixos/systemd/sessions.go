@@ -18,18 +18,18 @@ func (*Manager) Sessions(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, call)
 	defer cancel()
 	conn, err := within(ctx, login1.New)
-	if ctx.Err() != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("connect to logind: %w", err)
-	}
-	if err != nil {
+	case err != nil:
 		return nil, nil // no bus, so no logind
 	}
 	defer conn.Close()
 	sessions, err := conn.ListSessionsContext(ctx)
-	if err != nil {
-		if refused, ok := errors.AsType[godbus.Error](err); ok && (refused.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || refused.Name == "org.freedesktop.DBus.Error.NameHasNoOwner") {
-			return nil, nil // no logind
-		}
+	switch {
+	case isAbsent(err):
+		return nil, nil
+	case err != nil:
 		return nil, fmt.Errorf("ask logind for sessions: %w", err)
 	}
 	var users []string
@@ -46,4 +46,10 @@ func (*Manager) Sessions(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(users)
 	return users, nil
+}
+
+// isAbsent reports whether the bus knows of no such service.
+func isAbsent(err error) bool {
+	refused, ok := errors.AsType[godbus.Error](err)
+	return ok && (refused.Name == "org.freedesktop.DBus.Error.ServiceUnknown" || refused.Name == "org.freedesktop.DBus.Error.NameHasNoOwner")
 }

@@ -111,12 +111,16 @@ func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Trans
 	if t.Plan.Committed && o.Kind == transaction.RolledBack {
 		j.Committed = t.Plan.Recorded.Profile
 	}
-	if o.Problem.StoreLost && o.Kind == transaction.RolledBack && !r.reachable(ctx, p, t) {
+	stayed := j.StayedIn == r.bootID // so that nothing can be judged from the earlier system
+	if o.Problem.StoreLost && o.Kind == transaction.RolledBack && (stayed || !r.reachable(ctx, p, t)) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
 		}
 		r.noVerdict(t)
 		message := joinMessage(o) + " It could not be reached from the earlier system either."
+		if stayed {
+			message = joinMessage(o) + " The host did not reboot into the earlier system, so that nobody knows whose fault it was."
+		}
 		r.endAttempt(phaseRolledBack, v1alpha1.OutcomeInconclusive, v1alpha1.ReasonInconclusive, message)
 		j.Tries.Failure = &plan.Failure{
 			Class: plan.Inconclusive, Reason: v1alpha1.ReasonInconclusive, Message: message, Content: r.documents.contentOr(""),

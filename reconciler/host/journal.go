@@ -160,7 +160,7 @@ type bootedOther struct {
 
 // forgive forgets, at an operator's word, what would hold a target back.
 func (j *journal) forgive() {
-	j.Quarantine, j.BootedOther, j.VainBoots = nil, nil, nil
+	j.Quarantine, j.BootedOther, j.VainBoots, j.StayedIn = nil, nil, nil, ""
 	j.Tries = tries{Key: j.Tries.Key}
 	if j.Reboot != nil {
 		j.Reboot.Asked = 0

@@ -78,7 +78,7 @@ func (r *Reconciler) renewReboot(ctx context.Context, in *plan.Input) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	r.tell(ctx, "npcnix: the reboot that was announced was not made. It is announced anew.")
+	r.tell(ctx, "npcnix: the reboot that was announced was not made.")
 	return nil
 }
 
@@ -176,7 +176,7 @@ func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
 			j.Reboot.Announced = time.Time{}
 			err = r.save()
 		}
-		r.tell(ctx, "npcnix: the reboot that was announced failed. It is announced anew.")
+		r.tell(ctx, "npcnix: the reboot that was announced failed.")
 	}
 	return err
 }

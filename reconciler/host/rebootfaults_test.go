@@ -686,3 +686,42 @@ func TestPreparedRebootThatIsGone(t *testing.T) {
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "generation 3")
 }
+
+// A machine that could not even be told to leave a boot is told again.
+func TestBootThatCannotBeLeft(t *testing.T) {
+	t.Parallel()
+	w := rebooting(t, "IfRequired")
+	old := w.runs()
+	w.check()
+	bad := ""
+	w.machine.OnProbe = func(string) error {
+		if m := w.machine.State(); m.Running == m.Booted && m.Running == bad {
+			return errors.New("no driver")
+		}
+		return nil
+	}
+	w.announced()
+	bad = w.runs()
+	w.machine.OnPower = func() error {
+		w.machine.OnPower = func() error { return errors.New("no bus") }
+		w.machine.PowerCut()
+		return nil
+	}
+	for range 20 {
+		w.now = w.now.Add(2 * time.Minute)
+		_, _ = w.r.Reconcile(t.Context(), "web")
+		w.restart()
+	}
+	if w.runs() != bad {
+		t.Fatal("it left the boot without a bus")
+	}
+	w.machine.OnPower = nil
+	for range 3 {
+		w.now = w.now.Add(2 * time.Minute)
+		_, _ = w.r.Reconcile(t.Context(), "web")
+		w.restart()
+	}
+	w.pass()
+	w.want("Ready", meta.False, "Quarantined", "no driver")
+	w.wantState(old, old, old)
+}

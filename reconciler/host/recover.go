@@ -247,10 +247,14 @@ func (r *Reconciler) leaveBoot(ctx context.Context) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	if err := r.opts.Power.Reboot(ctx, "npcnix: the new system did not prove itself; rebooting into the earlier one"); err != nil {
-		return fmt.Errorf("reboot into the earlier system: %w", err)
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootLimit)
+	defer cancel()
+	err := r.opts.Power.Reboot(limited, "npcnix: the new system did not prove itself; rebooting into the earlier one")
+	if err == nil || limited.Err() != nil { // one that takes too long may go down yet
+		return errLeaving
 	}
-	return errLeaving
+	j.Leaving = plan.Reboots{Asked: j.Leaving.Asked - 1} // it was not told
+	return errors.Join(fmt.Errorf("reboot into the earlier system: %w", err), r.save())
 }
 
 // stayInBoot gives up leaving a boot: a machine that does not go down is for a

@@ -42,6 +42,9 @@ func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.T
 		if err := m.Stop(stopping, t.RunID(SwitchRun)); err != nil && stopping.Err() == nil {
 			return Outcome{}, fmt.Errorf("stop the switch: %w", err)
 		}
+		if ctx.Err() != nil {
+			return Outcome{}, context.Cause(ctx)
+		}
 		return l.settle(ctx) // also while something of it cannot be killed
 	})
 	if err != nil {
