@@ -195,10 +195,7 @@ func (r *Reconciler) tryReboot(ctx context.Context, p *pass) error {
 		return r.notAsked()
 	}
 	r.opts.Log.Info("Rebooting", "host", r.opts.Host, "target", p.desired.Toplevel, "asked", j.Reboot.Asked)
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootLimit) // an agent that is stopped knows whether it was told
-	defer cancel()
-	err := r.opts.Power.Reboot(limited, "npcnix: rebooting into "+p.desired.Toplevel+", as the HostSpec says")
-	if err != nil && limited.Err() == nil { // one that takes too long may go down yet
+	if err := r.tellToReboot(ctx, "rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil {
 		r.failed(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host could not be told to reboot: "+err.Error())
 		return r.notAsked()
 	}
@@ -207,6 +204,18 @@ func (r *Reconciler) tryReboot(ctx context.Context, p *pass) error {
 
 // rebootLimit is how long telling the machine to reboot may take.
 const rebootLimit = time.Minute
+
+// tellToReboot tells the machine to reboot. An error says that it was not told: an
+// agent that is stopped meanwhile knows that, too, and where telling it takes too
+// long it may go down yet.
+func (r *Reconciler) tellToReboot(ctx context.Context, why string) error {
+	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootLimit)
+	defer cancel()
+	if err := r.opts.Power.Reboot(limited, "npcnix: "+why); err != nil && limited.Err() == nil {
+		return err
+	}
+	return nil
+}
 
 // notAsked remembers that the machine was not told to reboot after all.
 func (r *Reconciler) notAsked() error {

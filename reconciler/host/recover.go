@@ -247,10 +247,8 @@ func (r *Reconciler) leaveBoot(ctx context.Context) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), rebootLimit)
-	defer cancel()
-	err := r.opts.Power.Reboot(limited, "npcnix: the new system did not prove itself; rebooting into the earlier one")
-	if err == nil || limited.Err() != nil { // one that takes too long may go down yet
+	err := r.tellToReboot(ctx, "the new system did not prove itself; rebooting into the earlier one")
+	if err == nil {
 		return errLeaving
 	}
 	j.Leaving = plan.Reboots{Asked: j.Leaving.Asked - 1} // it was not told

@@ -234,7 +234,7 @@ func (in Input) problem(p *Problem) Decision {
 
 // target decides for the spec in force.
 func (in Input) target() Decision {
-	if in.rebootUnderWay() {
+	if in.Reboots.UnderWay(in.Now) {
 		return in.underWay()
 	}
 	d := in.judge()

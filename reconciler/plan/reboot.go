@@ -83,7 +83,7 @@ func RebootDue(in Input) (wanted, allowed bool) {
 	switch {
 	case in.Spec == nil || in.Remote == nil:
 		return false, false
-	case in.rebootUnderWay():
+	case in.Reboots.UnderWay(in.Now):
 		return true, true
 	case !in.wantsReboot(in.judge()) || in.forbidsReboot():
 		return false, false
@@ -91,11 +91,8 @@ func RebootDue(in Input) (wanted, allowed bool) {
 	return true, in.window(Decision{Action: in.rebootStep()}).Action != None
 }
 
-// rebootUnderWay reports whether the machine was told to reboot, and has time to.
-// Nothing is begun meanwhile: it would be cut off, or take back what is booted.
-func (in Input) rebootUnderWay() bool { return in.Reboots.UnderWay(in.Now) }
-
-// UnderWay reports whether the machine was told to reboot, and has time to. A
+// UnderWay reports whether the machine was told to reboot, and has time to.
+// Nothing is begun meanwhile: it would be cut off, or take back what is booted. A
 // clock that was set a little does not end that.
 func (r Reboots) UnderWay(now time.Time) bool {
 	return !r.AskedAt.IsZero() && now.Sub(r.AskedAt).Abs() < r.Within
