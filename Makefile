@@ -47,7 +47,7 @@ test: packages tools ## every test there is: unit, property, conformance, script
 HISTORIES ?= 1250
 .PHONY: simulate
 simulate: ## months of a host's life, 5,000 times over: whatever happens, what must never be is never seen
-	GOGC=400 go test -count=1 -timeout 60m -v -run '^TestSimulation' ./reconciler/host -rapid.checks=$(HISTORIES)
+	GOGC=1600 go test -count=1 -timeout 60m -v -run '^TestSimulation' ./reconciler/host -rapid.checks=$(HISTORIES)
 
 # Systemd hosts with real Nix, 2.8 and 2.26, under systemd-nspawn: as root, on Linux.
 .PHONY: e2e

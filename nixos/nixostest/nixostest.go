@@ -90,6 +90,7 @@ func contracts() []contract {
 		{"awaiting ends with its context, and the run goes on", testAwaitCancelled},
 		{"dry-activate changes nothing", testDry},
 		{"the profile goes back to a generation that is still there", testProfileBack},
+		{"what runs, is the profile's, the default or protected outlasts retention", testRetain},
 		{"roots last until they are removed, and what is no store path has none", testRoots},
 		{"nix says its version", testVersion},
 		{"an armed guard acts after its time, once", testGuardArmed},
@@ -388,6 +389,43 @@ func testProfileBack(t *testing.T, h Harness, m Machine) {
 		}
 		if got := observe(t, m, ""); got.Profile != c.toplevel || got.ProfileGeneration != c.want {
 			t.Errorf("profile is %s, generation %d, want %s, %d", got.Profile, got.ProfileGeneration, c.toplevel, c.want)
+		}
+	}
+}
+
+func testRetain(t *testing.T, h Harness, m Machine) {
+	t.Helper()
+	names := []string{"runs", "is protected", "is the default", "is nothing", "is the profile's"}
+	systems := make([]string, len(names))
+	for i, name := range names {
+		systems[i], _ = build(t, h, m, name, true)
+		if err := m.SetProfile(t.Context(), systems[i], 0); err != nil {
+			t.Fatal(err)
+		}
+		switch name {
+		case "runs":
+			stc(t, m, "runs", systems[i], nixos.ActionTest)
+		case "is the default":
+			stc(t, m, "default", systems[i], nixos.ActionBoot)
+		}
+	}
+	for range 2 {
+		if err := m.Retain(t.Context(), 1, systems[1], ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newest := int64(len(names))
+	for i, name := range names { // a generation that is gone cannot be gone back to
+		want := int64(i + 1)
+		if name == "is nothing" {
+			newest++
+			want = newest
+		}
+		if err := m.SetProfile(t.Context(), systems[i], int64(i+1)); err != nil {
+			t.Fatal(err)
+		}
+		if got := observe(t, m, ""); got.ProfileGeneration != want {
+			t.Errorf("what %s is generation %d, want %d", name, got.ProfileGeneration, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -195,5 +196,38 @@ func TestStagedSystemIsTakenBackWhereItMay(t *testing.T) {
 		if got := w.machine.State().BootDefault; got == staged {
 			t.Errorf("%s: still boots %s", next, got)
 		}
+	}
+}
+
+// A staged system whose profile cannot be taken back stays what is watched at its
+// boot: nothing else is begun until it is.
+func TestStagedSystemIsTakenBackBeforeAnythingElse(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	old := w.runs()
+	w.spec("  rebuildPolicy: {mode: Boot, timeouts: {activate: 1s, confirm: 1s, reboot: 10m}}\n")
+	w.publish("web 2")
+	w.pass()
+	staged := w.machine.State().Profile
+	broken := true
+	w.machine.OnSetProfile = func(string) error {
+		if broken {
+			return errors.New("database is locked")
+		}
+		return nil
+	}
+	w.publish("web 3")
+	for range 2 {
+		if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+			t.Error("it ended well")
+		}
+		w.want("Ready", meta.False, "ProfileFailed", "What waits for a reboot is not taken back yet, and nothing else is begun before: the profile could not be brought back: database is locked.")
+		w.wantState(old, staged, staged)
+	}
+	broken = false
+	w.pass()
+	w.want("Ready", meta.False, "RebootPending", "Generation 3")
+	if m := w.machine.State(); m.Running != old || m.Profile == staged || m.BootDefault == staged {
+		t.Errorf("%+v", m)
 	}
 }

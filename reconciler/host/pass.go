@@ -11,6 +11,7 @@ import (
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/plan"
+	"github.com/npcnix/npcnix/reconciler/transaction"
 	"github.com/npcnix/npcnix/store"
 )
 
@@ -125,36 +126,48 @@ func (r *Reconciler) pass(ctx context.Context, p *pass) (err error) {
 	return storeErr
 }
 
-// stepFailed turns what stops the agent for good into a decision to report;
-// anything else is an error, tried again later.
+// stepFailed turns what stops the agent into a decision to report: what it stops
+// for good, and what is tried again soon, which is an error as well.
 func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error) error {
-	switch {
-	case errors.Is(err, errDuplicateHost):
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonDuplicateHost, Message: told("Nothing is done", err), Stalled: true})
-	case errors.Is(err, errJournalTooNew):
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonJournalTooNew, Message: told("Nothing is done", err), Stalled: true})
-	case errors.Is(err, errLeaving):
-		if err := r.claim(ctx, p); err != nil { // to say so
+	d, again := stopped(s.name, err), fmt.Errorf("%s: %w", s.name, err)
+	known := d.Reason != v1alpha1.ReasonInternalError
+	if errors.Is(err, errRestarting) || (!known && (p.decided || ctx.Err() != nil)) {
+		return again
+	}
+	if d.Reason != v1alpha1.ReasonDuplicateHost { // whose status is another's
+		switch err := r.claim(ctx, p); {
+		case err != nil && known:
 			return err
-		}
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonRebooting, Message: "The new system did not prove itself; the host reboots into the earlier one."})
-	case errors.Is(err, errStateNotWritable):
-		if err := r.claim(ctx, p); err != nil { // to say so
-			return err
-		}
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonStateNotWritable, Message: notWritable(err)})
-		return fmt.Errorf("%s: %w", s.name, err) // tried again soon
-	case p.decided || ctx.Err() != nil || errors.Is(err, errRestarting):
-		return fmt.Errorf("%s: %w", s.name, err)
-	default:
-		if err := r.claim(ctx, p); err != nil { // to say so
+		case err != nil:
 			r.opts.Log.Info("Could not claim the status", "host", r.opts.Host, "error", err.Error())
 		}
-		p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInternalError, Message: told("The agent itself failed, and tries again: "+s.name, err)})
-		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	p.decide(d)
+	if !d.Stalled && d.Reason != v1alpha1.ReasonRebooting {
+		return again
 	}
 	r.logDecision(p)
 	return nil
+}
+
+// stopped is what is said of an error that stops a pass.
+func stopped(step string, err error) plan.Decision {
+	d := plan.Decision{Action: plan.None}
+	switch {
+	case errors.Is(err, errDuplicateHost):
+		d.Reason, d.Message, d.Stalled = v1alpha1.ReasonDuplicateHost, told("Nothing is done", err), true
+	case errors.Is(err, errJournalTooNew):
+		d.Reason, d.Message, d.Stalled = v1alpha1.ReasonJournalTooNew, told("Nothing is done", err), true
+	case errors.Is(err, errLeaving):
+		d.Reason, d.Message = v1alpha1.ReasonRebooting, "The new system did not prove itself; the host reboots into the earlier one."
+	case errors.Is(err, errStateNotWritable):
+		d.Reason, d.Message = v1alpha1.ReasonStateNotWritable, notWritable(err)
+	case errors.Is(err, transaction.ErrNotBroughtBack):
+		d.Reason, d.Message = v1alpha1.ReasonProfileFailed, told("What waits for a reboot is not taken back yet, and nothing else is begun before", err)
+	default:
+		d.Reason, d.Message = v1alpha1.ReasonInternalError, told("The agent itself failed, and tries again: "+step, err)
+	}
+	return d
 }
 
 // storeProblem is what is reported, if it can be, of a store that cannot be

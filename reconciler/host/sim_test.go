@@ -34,60 +34,9 @@ import (
 	"github.com/npcnix/npcnix/store/mem"
 )
 
-// bug is a mistake that the agent, its guard or the planner is made to make.
-type bug struct {
-	name string
-	// says are words of what the simulation says of it, one of them.
-	says []string
-	// serve changes what the agent is served of a document.
-	serve func(key string, data []byte) []byte
-	// start changes what starts in the place of a run of stc.
-	start func(ctx context.Context, m *nixfake.Machine, a nixos.Activation) error
-	// sees changes what the agent sees of the machine.
-	sees func(m nixos.Machine, desired string) nixos.Machine
-	// forgets is what an agent does not find in its journal any more.
-	forgets string
-}
-
-func bugs() []bug {
-	without := func(field string) func(key string, data []byte) []byte {
-		return func(key string, data []byte) []byte {
-			if !strings.HasPrefix(key, "hosts/") {
-				return data
-			}
-			lines := strings.Split(string(data), "\n")
-			return []byte(strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, field) }), "\n"))
-		}
-	}
-	return []bug{
-		{name: "the planner ignores windows", says: []string{"outside its window"}, serve: without("maintenanceWindow")},
-		{name: "the planner ignores suspensions", says: []string{"suspended"}, serve: without("suspend")},
-		{name: "quarantine is forgotten", says: []string{"quarantine", "more often than it may"}, forgets: "quarantine"},
-		{name: "what runs is not looked at", says: []string{"Ready lies"}, sees: func(m nixos.Machine, desired string) nixos.Machine {
-			if desired != "" {
-				m.Running, m.Profile, m.BootDefault = desired, desired, desired
-			}
-			return m
-		}},
-		{name: "the commit comes before the confirmation", says: []string{"not confirmed"}, start: func(ctx context.Context, m *nixfake.Machine, a nixos.Activation) error {
-			if what(a.ID) == transaction.SwitchRun {
-				m.Change(func(s *nixos.Machine) { s.Profile, s.BootDefault = a.Toplevel, a.Toplevel })
-			}
-			return m.Start(ctx, a)
-		}},
-		{name: "the rollback goes to the generation before", says: []string{"taken back to"}, start: func(ctx context.Context, m *nixfake.Machine, a nixos.Activation) error {
-			if first := m.Generation(1); what(a.ID) == "rollback" && first != "" {
-				a.Toplevel = first
-			}
-			return m.Start(ctx, a)
-		}},
-	}
-}
-
 // sim is a host, its store and what is known of both from outside.
 type sim struct {
 	t       *testing.T
-	bug     bug
 	machine *nixfake.Machine
 	store   *fault.Store
 	state   string
@@ -109,10 +58,14 @@ type sim struct {
 	specText   string
 	specDigest string
 	declared   bool
+	broken     bool // the HostSpec in the store is invalid
+	keeps      bool // what does not work may have been kept by its policy
 	override   v1alpha1.HostOverrideSpec
 	generation int64
 	flakes     map[string]string // of toplevels
 	newest     string            // toplevel
+	archive    string            // its digest
+	sickLooks  int               // at a system that does not work
 
 	// What must not be tried again: taken back, by toplevel and policy.
 	taken   map[string]bool
@@ -143,7 +96,7 @@ func (s *sim) fail(format string, args ...any) {
 }
 
 // simulate lets a history happen, and says what is wrong, or "".
-func simulate(t *testing.T, h history, b bug) string {
+func simulate(t *testing.T, h history) string {
 	t.Helper()
 	dir, err := os.MkdirTemp(memoryDir(), "npcnix-sim-") //nolint:usetesting // in memory, and gone with its history
 	if err != nil {
@@ -153,7 +106,7 @@ func simulate(t *testing.T, h history, b bug) string {
 	wrong := ""
 	synctest.Test(t, func(t *testing.T) {
 		s := &sim{
-			t: t, bug: b, machine: &nixfake.Machine{}, store: fault.New(mem.New(time.Now)), state: filepath.Join(dir, "state"),
+			t: t, machine: &nixfake.Machine{}, store: fault.New(mem.New(time.Now)), state: filepath.Join(dir, "state"),
 			flakes: map[string]string{}, taken: map[string]bool{}, tries: map[string]int{}, keys: map[string]string{},
 		}
 		s.begin()
@@ -236,12 +189,10 @@ type view struct {
 	s *sim
 }
 
-func (v view) Observe(ctx context.Context, desired string) (nixos.Machine, error) {
-	m, err := v.struck.Observe(ctx, desired)
-	if v.s.bug.sees != nil {
-		m = v.s.bug.sees(m, desired)
-	}
-	return m, err
+// SetProfile wants that what becomes the profile's may.
+func (v view) SetProfile(ctx context.Context, toplevel string, generation int64) error {
+	v.s.permanent("profile", toplevel)
+	return v.struck.SetProfile(ctx, toplevel, generation)
 }
 
 func (v view) FreeDisk() (int64, bool) {
@@ -289,7 +240,7 @@ func (v view) BootFull(string) bool { return v.s.isFaulty("full boot") }
 func (s *sim) isFaulty(act string) bool { return s.faulty == act && time.Now().Before(s.faultEnds) }
 
 func (s *sim) view(who string, dead *atomic.Bool) view {
-	return view{struck{Machine: s.machine, who: who, dead: dead, hit: s.at, cut: &s.cut, mutate: s.bug.start}, s}
+	return view{struck{Machine: s.machine, who: who, dead: dead, hit: s.at, cut: &s.cut}, s}
 }
 
 // at does an act, unless it is faulty, or something dies in it.
@@ -314,25 +265,7 @@ func (s *sim) at(_ context.Context, m struck, act string, do func() error) error
 }
 
 // served is the store as the agent meets it.
-type served struct {
-	dyingStore
-
-	bug bug
-}
-
-func (s served) Get(ctx context.Context, key string, o store.GetOptions) (*store.Object, error) {
-	object, err := s.dyingStore.Get(ctx, key, o)
-	if err != nil || s.bug.serve == nil || strings.HasPrefix(key, "archives/") {
-		return object, err
-	}
-	var data bytes.Buffer
-	if _, err := data.ReadFrom(object.Body); err != nil {
-		return nil, err
-	}
-	changed := s.bug.serve(key, data.Bytes())
-	object.Body, object.Size = readCloser{bytes.NewReader(changed)}, int64(len(changed))
-	return object, nil
-}
+type served struct{ dyingStore }
 
 // Skew is that of the agent's clock.
 func (s served) Skew() (time.Duration, bool) {
@@ -343,19 +276,12 @@ func (s served) Skew() (time.Duration, bool) {
 	return clocked.Skew()
 }
 
-type readCloser struct{ *bytes.Reader }
-
-func (readCloser) Close() error { return nil }
-
 // start starts an agent, or another one in its place.
 func (s *sim) start() {
 	if s.r != nil {
 		if err := s.r.Close(); err != nil {
 			s.fail("close: %v", err)
 		}
-	}
-	if s.bug.forgets != "" {
-		s.forget(s.bug.forgets)
 	}
 	s.agent = &atomic.Bool{}
 	v := s.view("agent", s.agent)
@@ -365,7 +291,7 @@ func (s *sim) start() {
 		Limits: archive.DefaultLimits(), Version: "test", Now: s.now, Log: logr.Discard(),
 		NewID: func() string { s.ids++; return fmt.Sprintf("attempt-%d", s.ids) },
 	}
-	o.Store = served{dyingStore{s.store, v.struck}, s.bug}
+	o.Store = served{dyingStore{s.store, v.struck}}
 	o.Fresh = func(context.Context) (store.Store, error) { return o.Store, nil }
 	r, err := host.New(s.t.Context(), o)
 	if err != nil {
@@ -374,16 +300,6 @@ func (s *sim) start() {
 	}
 	s.r = r
 	s.machine.AgentStarted()
-}
-
-// forget takes a field out of the journal.
-func (s *sim) forget(field string) {
-	path := filepath.Join(s.state, "journal.json")
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return
-	}
-	_ = os.WriteFile(path, bytes.ReplaceAll(data, []byte(`"`+field+`"`), []byte(`"forgotten"`)), 0o600)
 }
 
 func (s *sim) close() {
@@ -490,7 +406,7 @@ func (s *sim) publish(words string) {
 		s.t.Fatal(err)
 	}
 	s.generation, s.builds = done.Generation, 0
-	s.newest = nixfake.Toplevel([]byte(flake), "web")
+	s.newest, s.archive = nixfake.Toplevel([]byte(flake), "web"), p.sum.Digest
 	s.flakes[s.newest] = flake
 }
 
@@ -517,7 +433,8 @@ spec:
 	if s.specDigest, err = codec.SpecDigest(codec.Document{Source: "spec", Raw: []byte(s.specText)}); err != nil {
 		s.t.Fatal(err)
 	}
-	s.spec, s.declared, s.builds = spec.Spec.WithDefaults("web"), true, 0
+	s.spec, s.declared, s.broken, s.builds = spec.Spec.WithDefaults("web"), true, false, 0
+	s.keeps = s.keeps || s.spec.RebuildPolicy.Rollback.OnFailure == v1alpha1.RollbackKeep
 	s.put("hosts/web.yaml", s.specText)
 }
 

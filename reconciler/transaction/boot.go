@@ -46,7 +46,10 @@ func (l *locked) unstage(ctx context.Context, problem Problem) (Outcome, error) 
 	if l.Plan.Committed { // it was confirmed, and runs: only its boot is not prepared
 		return l.end(ctx, Outcome{Kind: Failed, Problem: problem, Message: "The host was not rebooted; what runs stays the profile's."})
 	}
-	uncertain := l.restore(ctx)
+	uncertain, err := l.restore(ctx)
+	if err != nil {
+		uncertain = Sentence("What was before is not back: " + err.Error())
+	}
 	message := "Nothing was activated; profile and boot default are as before."
 	if uncertain != "" {
 		message = "Nothing was activated. " + uncertain
@@ -54,20 +57,29 @@ func (l *locked) unstage(ctx context.Context, problem Problem) (Outcome, error) 
 	return l.end(ctx, Outcome{Kind: Failed, Problem: problem, Message: message, BootDefaultUncertain: uncertain != ""})
 }
 
+// ErrNotBroughtBack is returned where the profile names a system still that was
+// not confirmed.
+var ErrNotBroughtBack = errors.New("the profile could not be brought back")
+
 // restore brings profile and boot default back without activating anything;
-// uncertain says what could not be.
-func (l *locked) restore(ctx context.Context) (uncertain string) {
+// uncertain says what could not be of the boot default. An error is an
+// ErrNotBroughtBack.
+func (l *locked) restore(ctx context.Context) (uncertain string, err error) {
 	back := l.Plan.Recorded
 	if back.Profile == "" {
-		return "There is no earlier profile to go back to."
+		return "There is no earlier profile to go back to.", nil
 	}
-	if err := l.setProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
-		return "The profile could not be brought back: " + err.Error()
+	machine, err := l.m.Observe(ctx, back.Profile)
+	if err != nil || machine.Profile != back.Profile {
+		err = l.setProfile(ctx, back.Profile, back.ProfileGeneration)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNotBroughtBack, err)
 	}
 	if p := l.installBoot(ctx, back.Profile, backRun); p != nil {
-		return "The boot default could not be brought back for sure: " + p.Message
+		return "The boot default could not be brought back for sure: " + p.Message, nil
 	}
-	return ""
+	return "", nil
 }
 
 // Booted ends a staged transaction whose target was booted and confirmed.
@@ -93,8 +105,9 @@ func (t *Transaction) Abandon(ctx context.Context, m Machine, now func() time.Ti
 	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) { return l.end(ctx, Outcome{Kind: kind, Problem: p, Message: message}) })
 }
 
-// Undo brings profile and boot default back after a reboot into another system
-// than the target, and ends the transaction.
+// Undo brings profile and boot default back, where the target does not run, and
+// ends the transaction. With an ErrNotBroughtBack it goes on, and is to be undone
+// again: until then its guard watches who boots the target.
 func (t *Transaction) Undo(ctx context.Context, m Machine, now func() time.Time, kind Kind, p Problem, message string) (Outcome, error) {
 	return t.under(ctx, m, now, Agent, func(l *locked) (Outcome, error) {
 		machine, err := m.Observe(ctx, t.Plan.Target)
@@ -106,7 +119,9 @@ func (t *Transaction) Undo(ctx context.Context, m Machine, now func() time.Time,
 		case l.has(committingFile) && !l.known(machine.Profile):
 			return l.superseded(ctx, machine)
 		case l.has(committingFile):
-			uncertain = l.restore(ctx)
+			if uncertain, err = l.restore(ctx); err != nil {
+				return Outcome{}, err
+			}
 		}
 		if uncertain != "" {
 			message += " " + uncertain
@@ -167,7 +182,11 @@ func (l *locked) takeBootBack(ctx context.Context, bootID string) (Outcome, erro
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep:
 		return l.end(ctx, Outcome{Kind: Kept, Problem: problem, Message: "The booted system is kept, as rollback.onFailure says."})
 	}
-	if uncertain := l.restore(ctx); uncertain != "" { // a reboot could start the same again
+	uncertain, err := l.restore(ctx)
+	if err != nil {
+		uncertain = Sentence("What was before is not back: " + err.Error())
+	}
+	if uncertain != "" { // a reboot could start the same again
 		return l.end(ctx, Outcome{Kind: RollbackFailed, Problem: problem, Message: uncertain, BootDefaultUncertain: true})
 	}
 	return l.end(ctx, Outcome{Kind: RolledBack, Problem: problem, Message: "The host reboots into " + l.Plan.Recorded.Profile + ".", RebootFrom: bootID})

@@ -1,0 +1,155 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mutation is a mistake in the source of planner, agent or guard.
+type mutation struct {
+	name string
+	// file, from this directory, has old once; the mistake is written in its place.
+	file, old, made string
+	// says are words of what the simulation says of it, one of them.
+	says []string
+}
+
+func mutations() []mutation {
+	return []mutation{
+		{
+			"the planner ignores windows", "../plan/gates.go",
+			"if in.Window == nil {", "if true {",
+			[]string{"outside its window"},
+		},
+		{
+			"the planner trusts a clock that is wrong", "../plan/gates.go",
+			"if in.ClockSkewed {", "if false {",
+			[]string{"by a clock that is"},
+		},
+		{
+			"the planner ignores suspensions", "../plan/plan.go",
+			"case in.Suspended != nil:\n", "case false:\n",
+			[]string{"suspended"},
+		},
+		{
+			"the planner ignores quarantine", "../plan/plan.go",
+			`case in.Quarantined != "" && d.activates():`, "case false:",
+			[]string{"quarantine", "more often than it may"},
+		},
+		{
+			"the planner tries for ever", "../plan/plan.go",
+			"case counted && in.Attempts >= most:", "case false:",
+			[]string{"what cannot be built was built"},
+		},
+		{
+			"the planner follows a store that is away", "../plan/plan.go",
+			"case in.StoreProblem != nil:\n\t\treturn in.unreachable()", "case false:\n\t\treturn in.unreachable()",
+			[]string{"while the store is away", "more often than it may", "was built"},
+		},
+		{
+			"the planner begins while the host goes down", "../plan/plan.go",
+			"if in.Reboots.UnderWay(in.Now) {", "if false {",
+			[]string{"while the host goes down"},
+		},
+		{
+			"the planner reboots outside the window", "../plan/gates.go",
+			"in.lastGates(in.window(Decision{Action: step}))", "in.lastGates(Decision{Action: step})",
+			[]string{"reboots outside its window"},
+		},
+		{
+			"the planner takes a profile for the boot default", "../plan/plan.go",
+			"return m.Profile == in.Desired && (m.BootDefault == in.Desired || m.BootDefault == nixos.Unknown)", "return m.Profile == in.Desired",
+			[]string{"it is not permanent", "does not converge"},
+		},
+		{
+			"what runs is not looked at", "../plan/plan.go",
+			"runs := in.Machine.Runs(in.Desired) && in.Unproven != in.Desired", "runs := true",
+			[]string{"Ready lies", "is not confirmed"},
+		},
+		{
+			"what was taken back is forgotten", "conclude.go",
+			"j.quarantine(quarantined{Toplevel: t.Plan.Target, Policy: t.Plan.Policy, Message: message})\n", "\n",
+			[]string{"quarantine", "more often than it may"},
+		},
+		{
+			"the commit does not wait for the confirmation", "switch.go",
+			"return r.enter(phaseConfirming)", "return r.enter(phaseCommitting)",
+			[]string{"is not confirmed"},
+		},
+		{
+			"the checks do not count", "confirm.go",
+			"case healthErr != nil:", "case false:",
+			[]string{"is not confirmed"},
+		},
+		{
+			"the rollback goes to what did not work", "../transaction/guard.go",
+			"back := l.Plan.Recorded.Running\n\tresult", "back := l.Plan.Target\n\tresult",
+			[]string{"taken back to"},
+		},
+		{
+			"the guard leaves what did not work", "../transaction/guard.go",
+			"case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):", "case true:",
+			[]string{"is not taken back"},
+		},
+	}
+}
+
+// The simulation would tell: each of these mistakes is found in some hundred
+// histories. They are compiled into agents of their own.
+func TestMutationsAreSeen(t *testing.T) {
+	t.Parallel()
+	for _, m := range mutations() {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			test := m.compile(t)
+			said, err := exec.CommandContext(t.Context(), test, "-test.run=^TestSimulation$/^shard_0$", "-rapid.seed=1", "-rapid.checks=1500", "-rapid.nofailfile", "-rapid.shrinktime=1ms").CombinedOutput()
+			t.Log(regexp.MustCompile("failed after [0-9]+ tests.*").FindString(string(said)))
+			switch {
+			case err == nil:
+				t.Error("nobody sees it")
+			case !slices.ContainsFunc(m.says, func(s string) bool { return bytes.Contains(said, []byte(s)) }):
+				t.Errorf("it says %s, and not any of %q", said, m.says)
+			}
+		})
+	}
+}
+
+// compile compiles this package's tests with the mistake, and returns the program.
+func (m mutation) compile(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), m.old); n != 1 {
+		t.Fatalf("%s has %q %d times", m.file, m.old, n)
+	}
+	dir := t.TempDir()
+	mistaken, overlay, test := filepath.Join(dir, "mistaken.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "host.test")
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{path: mistaken}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string]string{mistaken: strings.Replace(string(source), m.old, m.made, 1), overlay: string(replace)} {
+		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	build := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "test", "-c", "-overlay", overlay, "-o", test, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return test
+}
