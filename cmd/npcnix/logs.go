@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -82,7 +81,7 @@ func (c *cli) logs(ctx context.Context, name string, previous bool) error {
 	if codec.Digest(raw.Data) != attempt.Log.Digest {
 		return fmt.Errorf("%w: slot %d holds another attempt's log now; ask again", store.ErrConflict, attempt.Log.Slot)
 	}
-	decoder, err := zstd.NewReader(bytes.NewReader(raw.Data), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxLog))
+	decoder, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxLog))
 	if err != nil {
 		return fmt.Errorf("read log: %w", err)
 	}

@@ -43,7 +43,7 @@ func TestFreeDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	free, ok := newMachine(t, t.TempDir()).FreeDisk()
-	if most := int64(fs.Blocks) * fs.Bsize; !ok || free <= 0 || free > most {
-		t.Errorf("%d of %d, %v", free, most, ok)
+	if most := float64(fs.Blocks) * float64(fs.Bsize); !ok || free <= 0 || float64(free) > most {
+		t.Errorf("%d of %.0f, %v", free, most, ok)
 	}
 }

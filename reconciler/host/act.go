@@ -20,7 +20,7 @@ func (r *Reconciler) planAndAct(ctx context.Context, p *pass) error {
 	for range maxActs {
 		in, err := r.input(context.WithoutCancel(ctx), p)
 		if errors.Is(err, errNixUnavailable) {
-			p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonNixUnavailable, Message: told("Nix does not answer", err)})
+			p.decide(noNix(err))
 			r.logDecision(p)
 			return nil
 		}
@@ -182,9 +182,9 @@ func (r *Reconciler) refused(ctx context.Context, p *pass) (bool, error) {
 	err := r.opts.Activator.Check(ctx, p.desired.Toplevel)
 	switch {
 	case errors.Is(err, nixos.ErrRootNotSupported):
-		return true, r.fail(p, plan.Permanent, v1alpha1.ReasonRootNotSupported, told(p.desired.Toplevel+" cannot be activated", err))
+		return true, r.fail(p, notActivatable(v1alpha1.ReasonRootNotSupported, p.desired.Toplevel, err))
 	case errors.Is(err, nixos.ErrNoSwitch):
-		return true, r.fail(p, plan.Permanent, v1alpha1.ReasonNoSwitch, told(p.desired.Toplevel+" cannot be activated", err))
+		return true, r.fail(p, notActivatable(v1alpha1.ReasonNoSwitch, p.desired.Toplevel, err))
 	default:
 		return false, err
 	}

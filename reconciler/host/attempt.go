@@ -57,9 +57,9 @@ func (r *Reconciler) closeHeld(p *pass) error {
 func (r *Reconciler) endWithoutActivation(mode v1alpha1.Mode) {
 	switch mode {
 	case v1alpha1.ModeBuild, v1alpha1.ModeDryActivate:
-		r.endAttempt(phaseBuilt, v1alpha1.OutcomeBuilt, v1alpha1.ReasonBuiltOnly, "By its policy this host activates nothing.")
+		r.endAttempt(phaseBuilt, v1alpha1.OutcomeBuilt, v1alpha1.ReasonBuiltOnly, activatesNothing)
 	default:
-		r.endAttempt(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, "The system ran already; nothing was activated.")
+		r.endAttempt(phaseCommitted, v1alpha1.OutcomeCommitted, v1alpha1.ReasonUpToDate, ranAlready)
 	}
 }
 
@@ -70,9 +70,9 @@ func (r *Reconciler) open(ctx context.Context) error {
 		return nil
 	}
 	if j.open() {
-		r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, "Another generation took its place.")
+		r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, otherGeneration)
 	}
-	if err := r.unstage(ctx, "Another target took its place."); err != nil {
+	if err := r.unstage(ctx, otherTarget); err != nil {
 		return err
 	}
 	r.removeOtherTrees(pub.Spec.Archive.Digest)
@@ -94,20 +94,20 @@ func (r *Reconciler) enter(ph phase) error {
 
 // fail ends the attempt and remembers how, so that the planner can decide
 // whether and when it is tried again.
-func (r *Reconciler) fail(p *pass, class plan.Class, reason, message string) error {
+func (r *Reconciler) fail(p *pass, f failure) error {
 	j := r.journal
-	message = r.failed(p, class, reason, message)
-	j.end(phaseFailed, v1alpha1.OutcomeFailed, reason, message, r.opts.Now())
+	message := r.failed(p, f)
+	j.end(phaseFailed, v1alpha1.OutcomeFailed, f.reason, message, r.opts.Now())
 	return r.save()
 }
 
 // failed remembers how an act failed, and returns what is said of it.
-func (r *Reconciler) failed(p *pass, class plan.Class, reason, message string) string {
+func (r *Reconciler) failed(p *pass, f failure) string {
 	j := r.journal
-	message = meta.Cut(transaction.Sentence(message), maxWhy)
+	message := meta.Cut(transaction.Sentence(f.message), maxWhy)
 	p.attempted, j.Asked = true, false
 	n := int32(1)
-	switch class {
+	switch f.class {
 	case plan.Transient:
 		j.Tries.Transient++
 		n = j.Tries.Transient
@@ -119,7 +119,7 @@ func (r *Reconciler) failed(p *pass, class plan.Class, reason, message string) s
 		j.Tries.Transient = 0
 	}
 	j.Tries.Failure = &plan.Failure{
-		Class: class, Reason: reason, Message: message, Content: r.documents.contentOr(""), Reboot: p.decision.Action == plan.Reboot,
+		Class: f.class, Reason: f.reason, Message: message, Content: r.documents.contentOr(""), Reboot: p.decision.Action == plan.Reboot,
 		NextAt: r.opts.Now().Add(plan.Backoff(r.policy().Retry, n)),
 	}
 	return message

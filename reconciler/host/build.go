@@ -14,7 +14,6 @@ import (
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/plan"
-	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/archive"
 )
 
@@ -148,61 +147,31 @@ func (r *Reconciler) unpack(ctx context.Context, download, dir string, pub *v1al
 	return archive.CheckNarHash(narHash, pub.Spec.Archive.NarHash)
 }
 
-// sourceFailed gives a failed fetch its class.
+// sourceFailed ends the attempt with a fetch that failed.
 func (r *Reconciler) sourceFailed(ctx context.Context, p *pass, err error) error {
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return r.interrupted(ctx, p)
-	case errors.Is(err, archive.ErrInvalid):
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonArchiveInvalid, told("The archive is refused", err))
-	case errors.Is(err, store.ErrNotFound):
-		return r.fail(p, plan.Transient, v1alpha1.ReasonArchiveNotFound, told("The archive is not in the store; push it again", err))
-	case isDiskFull(err):
-		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, told("The archive could not be fetched", err))
-	case errors.Is(err, store.ErrAccessDenied), errors.Is(err, store.ErrUnauthorized):
-		return r.fail(p, plan.Transient, v1alpha1.ReasonAccessDenied, told("The archive could not be fetched", err))
-	default:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, told("The archive could not be fetched", err))
 	}
+	return r.fail(p, sourceFailure(err))
 }
 
-// buildFailed gives a failed build its class.
+// buildFailed ends the attempt with a build that failed.
 func (r *Reconciler) buildFailed(ctx context.Context, p *pass, err error) error {
 	if ctx.Err() != nil {
 		return r.interrupted(ctx, p)
 	}
-	var failed *nixos.BuildError
-	if !errors.As(err, &failed) {
-		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, told("Nix could not be asked to build", err))
-	}
-	spec := r.documents.accepted.spec
-	switch failed.Failure {
-	case nixos.AttributeMissing:
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonAttributeNotFound,
-			fmt.Sprintf("The flake has no nixosConfigurations.%q: %s", spec.FlakeAttribute, failed.Message))
-	case nixos.EvaluationFailure:
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonEvaluationFailed, "The flake could not be evaluated: "+failed.Message)
-	case nixos.InputUnavailable:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonInputUnavailable, "An input of the flake could not be fetched: "+failed.Message)
-	case nixos.DiskFull:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonDiskFull, "The build ran out of room: "+failed.Message)
-	case nixos.NixUnavailable:
-		return r.fail(p, plan.Transient, v1alpha1.ReasonNixUnavailable, "Nix does not work: "+failed.Message)
-	default:
-		return r.fail(p, plan.BuildClass, v1alpha1.ReasonBuildFailed, "The build failed: "+failed.Message)
-	}
+	return r.fail(p, buildFailure(r.documents.accepted.spec.FlakeAttribute, err))
 }
 
 // interrupted ends the attempt of an agent that is told to stop. It is no
 // failure of the target.
 func (r *Reconciler) interrupted(ctx context.Context, p *pass) error {
-	const message = "The agent was stopped; the next one goes on."
 	p.progress = ""
-	p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInterrupted, Message: message})
+	p.decide(plan.Decision{Action: plan.None, Reason: v1alpha1.ReasonInterrupted, Message: agentStopped})
 	if !r.journal.open() {
 		return context.Cause(ctx) //nolint:wrapcheck // the loop's own: draining
 	}
-	r.journal.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message, r.opts.Now())
+	r.journal.end(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, agentStopped, r.opts.Now())
 	return errors.Join(r.save(), context.Cause(ctx))
 }
 

@@ -9,7 +9,6 @@ import (
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
-	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler/health"
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/transaction"
@@ -71,7 +70,7 @@ func (r *Reconciler) failedOutcome(ctx context.Context, p *pass, t *transaction.
 	if machine, err := r.opts.Observer.Observe(ctx, t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend && !t.Plan.Committed {
 		r.journal.Unproven = t.Plan.Target
 	}
-	err := r.fail(p, class, o.Problem.Reason, joinMessage(o))
+	err := r.fail(p, failure{class, o.Problem.Reason, joinMessage(o)})
 	r.journal.Tries.Failure.Reboot = t.Plan.Committed
 	return err
 }
@@ -144,7 +143,7 @@ func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Trans
 	message := joinMessage(o)
 	if o.Problem.Transient && o.Kind == transaction.RolledBack {
 		r.noVerdict(t)
-		err := r.fail(p, plan.Transient, o.Problem.Reason, message)
+		err := r.fail(p, failure{plan.Transient, o.Problem.Reason, message})
 		j.Phase, j.Attempt.Outcome = end.phase, end.outcome
 		return err
 	}
@@ -198,7 +197,7 @@ func (r *Reconciler) discard(ctx context.Context) {
 // default was not touched, so the machine is back at the recorded system.
 func (r *Reconciler) cutOff(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	j := r.journal
-	message := fmt.Sprintf("The host rebooted in phase %s of this attempt, into %s.", j.Phase, orNone(p.machine.Booted))
+	message := rebootedInPhase(j.Phase, p.machine.Booted)
 	problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: message}
 	o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "")
 	if err != nil {
@@ -238,33 +237,4 @@ func cut(list []string) []string {
 	}
 	more := fmt.Sprintf("and %d more", len(list)-v1alpha1.MaxStatusList+1)
 	return append(list[:v1alpha1.MaxStatusList-1:v1alpha1.MaxStatusList-1], more)
-}
-
-func orNone(path string) string {
-	if path == "" {
-		return "no known system"
-	}
-	return path
-}
-
-// howEnded says how a run of stc ended.
-func howEnded(result nixos.Result) string {
-	switch {
-	case !result.Exited:
-		return result.How
-	case result.ExitCode == nixos.ExitActivationFailed:
-		return "exit code 2, the activation script failed"
-	case result.ExitCode == nixos.ExitUnitsFailed:
-		return "exit code 4, some unit failed"
-	default:
-		return fmt.Sprintf("exit code %d", result.ExitCode)
-	}
-}
-
-// tailOf quotes the end of what stc printed.
-func tailOf(result nixos.Result) string {
-	if out := strings.TrimSpace(result.Output); out != "" {
-		return "Output: " + meta.CutFront(out, maxTail)
-	}
-	return ""
 }

@@ -64,7 +64,7 @@ func (r *Reconciler) judgeConfirmation(t *transaction.Transaction, healthErr, tr
 	case tripErr != nil && t.Plan.Rollback.OnStoreLost == v1alpha1.RollbackRollback:
 		return r.takeBack(t, transaction.Problem{
 			Reason: v1alpha1.ReasonStoreLost, StoreLost: true,
-			Message: fmt.Sprintf("The store could not be reached from the new system within %s: %s", t.Plan.ConfirmLimit, tripErr),
+			Message: storeLost(t.Plan.ConfirmLimit, tripErr),
 		})
 	default:
 		return r.enter(phaseCommitting)
@@ -95,11 +95,7 @@ func (r *Reconciler) showConfirming(ctx context.Context, p *pass, t *transaction
 		return fmt.Errorf("observe machine: %w", err)
 	}
 	p.observed = true
-	p.progress = fmt.Sprintf("Confirming %s; it is taken back unless its checks succeed and it reaches the store by %s.",
-		t.Plan.Target, stamp(r.opts.Now().Add(left)))
-	if code := r.journal.Attempt.ExitCode; code != nil && *code != 0 {
-		p.progress += fmt.Sprintf(" The switch ended with exit code %d.", *code)
-	}
+	p.progress = confirming(t.Plan.Target, r.opts.Now().Add(left), r.journal.Attempt.ExitCode)
 	p.decision.Message = p.progress
 	r.requests.keep(r.buildStatus(p))
 	return nil
@@ -122,7 +118,7 @@ func (r *Reconciler) becomeDefined(ctx context.Context, t *transaction.Transacti
 	}
 	if r.journal.Restarts >= maxRestarts {
 		return r.takeBack(t, transaction.Problem{
-			Reason: v1alpha1.ReasonNotConfirmed, Message: "The agent that the new system defines does not run: " + outdated + ".",
+			Reason: v1alpha1.ReasonNotConfirmed, Message: agentOutdated(outdated),
 		})
 	}
 	r.journal.Restarts++

@@ -78,10 +78,7 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 	data, changed, err := d.spec.look(ctx, r.opts.Store, store.HostSpecKey(r.opts.Host))
 	if errors.Is(err, store.ErrAccessDenied) {
 		d.accepted, d.spec = nil, known{}
-		d.specProblem = &plan.Problem{
-			Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
-			Message: "There is no HostSpec for this host, or its credentials do not allow to read it. The agent's log says more.",
-		}
+		d.specProblem = specUnreadable()
 		r.opts.Log.Info("Could not read the HostSpec", "host", r.opts.Host, "error", err.Error()) // each request has another name
 		return nil
 	}
@@ -91,10 +88,7 @@ func (r *Reconciler) observeSpec(ctx context.Context, _ *pass) error {
 	if !d.spec.present {
 		r.forget(r.savedSpec(), &d.spec)
 		d.accepted = nil
-		d.specProblem = &plan.Problem{
-			Reason: v1alpha1.ReasonSpecNotFound, Stalled: true,
-			Message: fmt.Sprintf("There is no %s in the store. The host keeps what it runs; apply a HostSpec to go on.", d.spec.key),
-		}
+		d.specProblem = specMissing(d.spec.key)
 		return nil
 	}
 	accepted, problem := acceptSpec(d.spec, data, r.opts.Host)
@@ -130,12 +124,7 @@ const secondDocument = "a second YAML document in the file"
 
 // acceptSpec decodes a HostSpec as strictly as its writers do.
 func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem) {
-	refuse := func(reason, message string) (*acceptedSpec, *plan.Problem) {
-		return nil, &plan.Problem{Reason: reason, Message: message, Stalled: true}
-	}
-	invalid := func(err error) (*acceptedSpec, *plan.Problem) {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostSpec is not adopted", err))
-	}
+	invalid := func(err error) (*acceptedSpec, *plan.Problem) { return nil, notAdopted(v1alpha1.KindHostSpec, err) }
 	doc, more, err := only(k, data)
 	if err != nil {
 		return invalid(err)
@@ -152,7 +141,7 @@ func acceptSpec(k known, data []byte, host string) (*acceptedSpec, *plan.Problem
 		unsupported = append(unsupported, secondDocument)
 	}
 	if len(unsupported) > 0 {
-		return refuse(v1alpha1.ReasonNotSupported, notSupportedMessage(unsupported))
+		return nil, unsupportedFields(unsupported)
 	}
 	digest, err := codec.SpecDigest(doc)
 	if err != nil {
@@ -185,7 +174,7 @@ func (r *Reconciler) observeRemote(ctx context.Context, _ *pass) error {
 	data, changed, err := d.remote.look(ctx, r.opts.Store, store.RemoteKey(name))
 	if errors.Is(err, store.ErrAccessDenied) {
 		d.remote = known{}
-		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteNotFound, Message: "The host's credentials do not allow to read remote " + name + ". The agent's log says more."}
+		d.remoteProblem = remoteUnreadable(name)
 		r.opts.Log.Info("Could not read the remote", "host", r.opts.Host, "remote", name, "error", err.Error())
 		return nil
 	}
@@ -193,10 +182,7 @@ func (r *Reconciler) observeRemote(ctx context.Context, _ *pass) error {
 		return err
 	}
 	if !d.remote.present {
-		d.remoteProblem = &plan.Problem{
-			Reason: v1alpha1.ReasonRemoteNotFound, Stalled: true,
-			Message: fmt.Sprintf("Remote %s is not in the store. Publish it with npcnix push --remote %s.", name, name),
-		}
+		d.remoteProblem = remoteMissing(name)
 		return nil
 	}
 	d.acceptRemote(name, data)
@@ -217,7 +203,7 @@ func (d *documents) acceptRemote(name string, data []byte) {
 		d.remote.digest, err = codec.SpecDigest(doc)
 	}
 	if err != nil {
-		d.remoteProblem = &plan.Problem{Reason: v1alpha1.ReasonRemoteInvalid, Message: told("The Remote cannot be understood", err), Stalled: true}
+		d.remoteProblem = remoteInvalid(err)
 		return
 	}
 	if d.remoteDigest != d.remote.digest || d.publication == nil { // else uploaded again, and no change

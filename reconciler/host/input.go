@@ -120,7 +120,7 @@ func (r *Reconciler) remembered(in *plan.Input, desired string) {
 	in.Desired, in.RebootNeeded, in.Dry = desired, j.RebootNeeded, j.Dry
 	in.Quarantined = j.quarantined(desired, r.documents.accepted.policyDigest)
 	if in.Quarantined != "" && j.StayedIn == r.bootID {
-		in.Quarantined += fmt.Sprintf("\nThe host was told %d times to reboot into the earlier system, and did not: look at it with systemctl list-jobs, and reboot it by hand.", plan.MostAsked)
+		in.Quarantined += "\n" + stayedInBoot()
 	}
 	if v := j.VainBoots; v != nil && v.Toplevel == desired && v.Policy == r.documents.accepted.policyDigest {
 		in.VainBoots = v.Count
@@ -129,8 +129,7 @@ func (r *Reconciler) remembered(in *plan.Input, desired string) {
 		in.Committed = desired
 	}
 	if b := j.BootedOther; b != nil && b.Committed == desired && b.Content == in.Content {
-		in.BootedOther = fmt.Sprintf("The host booted %s instead of %s, which was committed last: a person or a boot counter wanted that. "+
-			"Nothing is corrected until the spec or the remote changes, or until %s.", b.Booted, b.Committed, plan.ByWord)
+		in.BootedOther = bootedInstead(b)
 	}
 }
 

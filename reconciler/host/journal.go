@@ -21,8 +21,7 @@ import (
 const journalVersion = 2
 
 // errJournalTooNew is returned for a journal that a newer agent wrote.
-var errJournalTooNew = errors.New("the journal was written by a newer agent; nothing is changed until that agent is back. " +
-	"To go on without it: systemctl stop npcnix-reconciler, move the journal away, systemctl start npcnix-reconciler")
+var errJournalTooNew = errors.New(journalTooNew)
 
 // phase is how far a transaction has come. It is written before the act it names.
 type phase string
@@ -313,7 +312,7 @@ func (j *journal) upgrade() {
 	if j.open() {
 		j.Unproven = j.Attempt.Target
 		j.Attempt.Outcome, j.Attempt.Reason = v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted
-		j.Attempt.Message = "An agent of an earlier version ended during this attempt."
+		j.Attempt.Message = olderAgentEnded
 		j.Phase = phaseFailed
 	}
 	if !slices.Contains(phases(), j.Phase) || j.Phase.transacting() {
@@ -353,7 +352,7 @@ func (j *journal) lose(why error, id string, now time.Time) {
 	j.Phase = phaseLost
 	j.Attempt = &v1alpha1.Attempt{ID: id, StartedAt: newTime(now), Outcome: v1alpha1.OutcomeFailed}
 	j.end(phaseLost, v1alpha1.OutcomeFailed, v1alpha1.ReasonJournalLost,
-		"What was known of earlier attempts is lost: the journal "+why.Error()+".", now)
+		journalLost(why), now)
 }
 
 // hasRuns reports whether switches were started over this state directory.

@@ -6,4 +6,4 @@ import (
 	"github.com/npcnix/npcnix/tools/leaktest"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m) }
+func TestMain(m *testing.M) { leaktest.Main(reasonsSaid{m}) }

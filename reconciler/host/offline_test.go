@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/nixos"
+	"github.com/npcnix/npcnix/nixos/nixfake"
+	"github.com/npcnix/npcnix/reconciler/host"
 	"github.com/npcnix/npcnix/store"
 	"github.com/npcnix/npcnix/store/fault"
 )
@@ -325,4 +328,52 @@ func TestDocumentsThatAreNoDirectory(t *testing.T) {
 	w.restart()
 	w.pass()
 	w.want("Ready", meta.True, "UpToDate", "")
+}
+
+// A store that answers, and refuses: the status says so if it can be put.
+func TestStoreThatRefuses(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error][2]string{
+		store.ErrUnauthorized:   {"AccessDenied", "The store refuses the host's credentials: observe remote failed."},
+		store.ErrBucketNotFound: {"BucketNotFound", "The store's bucket or directory does not exist."},
+	} {
+		w := converged(t)
+		w.now = w.now.Add(host.Heartbeat)
+		w.store.Follow(func(r fault.Request) fault.Fault {
+			if strings.HasPrefix(r.Key, "remotes/") {
+				return fault.Fault{Err: err}
+			}
+			return fault.Fault{}
+		})
+		if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+			t.Errorf("%s: it ended well", want)
+		}
+		w.want("Ready", meta.False, want[0], want[1]+" By the last known documents, generation 1 of prod (abababababab) is what shall run, and it does.")
+		w.store.Follow(nil)
+		w.pass()
+		w.want("Ready", meta.True, "UpToDate", "generation 1")
+	}
+}
+
+// blind is a machine that cannot be looked at.
+type blind struct{ *nixfake.Machine }
+
+func (blind) Observe(context.Context, string) (nixos.Machine, error) {
+	return nixos.Machine{}, errors.New("read /run/current-system: input/output error")
+}
+
+// What nobody foresaw is told, and is over when its cause is.
+func TestInternalErrorIsTold(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.with = func(o *hostOptions) { o.Observer = blind{w.machine} }
+	w.restart()
+	if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+		t.Error("it ended well")
+	}
+	w.want("Ready", meta.False, "InternalError", "The agent itself failed, and tries again: plan and act: observe machine: read /run/current-system: input/output error.")
+	w.with = nil
+	w.restart()
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 1")
 }

@@ -52,15 +52,12 @@ func (r *Reconciler) observeOverride(ctx context.Context, _ *pass) error {
 
 // acceptOverride decodes a HostOverride as strictly as its writers do.
 func acceptOverride(k known, data []byte, host string) (*adoptedOverride, *plan.Problem) {
-	refuse := func(reason, message string) (*adoptedOverride, *plan.Problem) {
-		return nil, &plan.Problem{Reason: reason, Message: message, Stalled: true}
-	}
 	invalid := func(err error) (*adoptedOverride, *plan.Problem) {
-		return refuse(v1alpha1.ReasonSpecInvalid, told("The HostOverride is not adopted", err))
+		return nil, notAdopted(v1alpha1.KindHostOverride, err)
 	}
 	doc, more, err := only(k, data)
 	if more {
-		return refuse(v1alpha1.ReasonNotSupported, notSupportedMessage([]string{secondDocument}))
+		return nil, unsupportedFields([]string{secondDocument})
 	}
 	if err != nil {
 		return invalid(err)

@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"syscall"
 	"time"
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
 	"github.com/npcnix/npcnix/reconciler"
 	"github.com/npcnix/npcnix/reconciler/plan"
-	"github.com/npcnix/npcnix/reconciler/transaction"
-	"github.com/npcnix/npcnix/store"
 )
 
 // maxActs bounds the acts of one pass. Build, activate and commit are three;
@@ -148,49 +145,6 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 	}
 	r.logDecision(p)
 	return nil
-}
-
-// stopped is what is said of an error that stops a pass.
-func stopped(step string, err error) plan.Decision {
-	d := plan.Decision{Action: plan.None}
-	switch {
-	case errors.Is(err, errDuplicateHost):
-		d.Reason, d.Message, d.Stalled = v1alpha1.ReasonDuplicateHost, told("Nothing is done", err), true
-	case errors.Is(err, errJournalTooNew):
-		d.Reason, d.Message, d.Stalled = v1alpha1.ReasonJournalTooNew, told("Nothing is done", err), true
-	case errors.Is(err, errLeaving):
-		d.Reason, d.Message = v1alpha1.ReasonRebooting, "The new system did not prove itself; the host reboots into the earlier one."
-	case errors.Is(err, errStateNotWritable):
-		d.Reason, d.Message = v1alpha1.ReasonStateNotWritable, notWritable(err)
-	case errors.Is(err, transaction.ErrNotBroughtBack):
-		d.Reason, d.Message = v1alpha1.ReasonProfileFailed, told("What waits for a reboot is not taken back yet, and nothing else is begun before", err)
-	default:
-		d.Reason, d.Message = v1alpha1.ReasonInternalError, told("The agent itself failed, and tries again: "+step, err)
-	}
-	return d
-}
-
-// storeProblem is what is reported, if it can be, of a store that cannot be
-// read. Why is in the log: it names each request anew, and a status must not
-// change with mere time.
-func storeProblem(step string, err error) *plan.Problem {
-	switch {
-	case errors.Is(err, store.ErrAccessDenied), errors.Is(err, store.ErrUnauthorized):
-		return &plan.Problem{Reason: v1alpha1.ReasonAccessDenied, Message: "The store refuses the host's credentials: " + step + " failed."}
-	case errors.Is(err, store.ErrBucketNotFound):
-		return &plan.Problem{Reason: v1alpha1.ReasonBucketNotFound, Message: "The store's bucket or directory does not exist."}
-	default:
-		return &plan.Problem{Reason: v1alpha1.ReasonStoreUnavailable, Message: "The store does not answer: " + step + " failed. The agent's log says why."}
-	}
-}
-
-// notWritable names the cause alone: each try has another temporary file.
-func notWritable(err error) string {
-	cause := "its file system refuses it"
-	if errno, ok := errors.AsType[syscall.Errno](err); ok {
-		cause = errno.Error()
-	}
-	return "The agent's state directory cannot be written (" + cause + "): nothing is begun that could not be remembered. It is tried again at each look."
 }
 
 func (p *pass) decide(d plan.Decision) { p.decision, p.decided = d, true }

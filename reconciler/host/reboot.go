@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/apis/meta"
-	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
@@ -137,7 +136,7 @@ func (r *Reconciler) unstageCommitted(ctx context.Context, in *plan.Input) error
 	case err != nil && !errors.Is(err, statefile.ErrUnusable):
 		return err
 	}
-	if err := r.unstage(ctx, "The reboot is not wanted any more."); err != nil {
+	if err := r.unstage(ctx, rebootNotWanted); err != nil {
 		return err
 	}
 	in.Staged, in.RebootNeeded, in.Unproven = j.Staged, j.RebootNeeded, j.Unproven
@@ -196,7 +195,7 @@ func (r *Reconciler) tryReboot(ctx context.Context, p *pass) error {
 	}
 	r.opts.Log.Info("Rebooting", "host", r.opts.Host, "target", p.desired.Toplevel, "asked", j.Reboot.Asked)
 	if err := r.tellToReboot(ctx, "rebooting into "+p.desired.Toplevel+", as the HostSpec says"); err != nil {
-		r.failed(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host could not be told to reboot: "+err.Error())
+		r.failed(p, notTold(err))
 		return r.notAsked()
 	}
 	return nil
@@ -237,7 +236,7 @@ func (r *Reconciler) stageReboot(ctx context.Context, p *pass) error {
 	}
 	if err != nil {
 		r.discard(context.WithoutCancel(ctx))
-		return r.fail(p, plan.Transient, v1alpha1.ReasonRebootFailed, "The host was not rebooted: "+err.Error())
+		return r.fail(p, notRebooted(err))
 	}
 	if err := r.enter(phaseStaging); err != nil {
 		return err

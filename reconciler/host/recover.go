@@ -83,7 +83,7 @@ func (r *Reconciler) resume(ctx context.Context, p *pass) error {
 	case t == nil:
 		return r.closeInterrupted()
 	}
-	p.progress = fmt.Sprintf("Going on with %s, in phase %s.", t.Plan.Target, r.journal.Phase)
+	p.progress = goingOn(t.Plan.Target, r.journal.Phase)
 	p.decision = plan.Decision{Reason: v1alpha1.ReasonProgressing, Message: p.progress}
 	defer func() { p.progress = "" }()
 	if p.machine, err = r.opts.Observer.Observe(ctx, t.Plan.Target); err != nil {
@@ -108,8 +108,8 @@ func (r *Reconciler) goOn(ctx context.Context, p *pass, t *transaction.Transacti
 	case ended:
 		return r.conclude(ctx, p, t, o)
 	case r.journal.Phase == phaseArmed: // nothing was begun, in whichever boot
-		problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: "The agent ended before the switch began.", Transient: true}
-		o, err := t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+		problem := transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: endedBefore, Transient: true}
+		o, err := t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, nothingChanged)
 		if err != nil {
 			return err
 		}
@@ -130,7 +130,7 @@ func (r *Reconciler) loseTransaction(ctx context.Context, why error) error {
 	}
 	r.tidy(ctx, r.journal.Attempt.ID)
 	r.journal.loseStaged()
-	r.endAttempt(phaseLost, v1alpha1.OutcomeFailed, v1alpha1.ReasonJournalLost, "What was known of this attempt is lost: a file of its transaction "+why.Error()+".")
+	r.endAttempt(phaseLost, v1alpha1.OutcomeFailed, v1alpha1.ReasonJournalLost, transactionLost(why))
 	return r.closeUnknown(ctx)
 }
 
@@ -187,9 +187,8 @@ func (r *Reconciler) confirmBoot(ctx context.Context, p *pass, t *transaction.Tr
 	}
 	enter := func() error { return r.enter(phaseConfirming) }
 	if j.Tries.Interrupted >= maxInterrupted {
-		message := fmt.Sprintf("The host rebooted %d times before the new system was confirmed.", maxInterrupted)
 		enter = func() error {
-			return r.takeBack(t, transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: message})
+			return r.takeBack(t, transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: rebootedOften()})
 		}
 	}
 	if err := enter(); err != nil {
@@ -201,9 +200,9 @@ func (r *Reconciler) confirmBoot(ctx context.Context, p *pass, t *transaction.Tr
 // bootedAnother ends a staged transaction: the host booted, and not its target.
 // A person or a boot counter wanted that, so the target is not tried again.
 func (r *Reconciler) bootedAnother(ctx context.Context, p *pass, t *transaction.Transaction) error {
-	message := fmt.Sprintf("The host was to boot %s, and booted %s.", t.Plan.Target, orNone(p.machine.Booted))
+	message := bootedOtherThan(t.Plan.Target, p.machine.Booted)
 	problem := transaction.Problem{Reason: v1alpha1.ReasonBootedOther, Message: message}
-	o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, "Profile and boot default are as before.")
+	o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, asBefore)
 	if err != nil {
 		return err
 	}
@@ -215,12 +214,9 @@ func (r *Reconciler) bootedAnother(ctx context.Context, p *pass, t *transaction.
 func (r *Reconciler) rolledBackByBoot(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	problem, blamed := t.Blamed()
 	if !blamed {
-		problem = transaction.Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: "No agent confirmed the new system in time."}
+		problem = transaction.Problem{Reason: v1alpha1.ReasonNotConfirmed, Message: notConfirmed}
 	}
-	message := fmt.Sprintf("The host rebooted during the rollback, into %s.", orNone(p.machine.Booted))
-	if p.machine.Booted != t.Plan.Recorded.Running {
-		message += fmt.Sprintf(" %s, which ran before and was not the boot default, is gone with that.", t.Plan.Recorded.Running)
-	}
+	message := rebootedInRollback(p.machine.Booted, t.Plan.Recorded.Running)
 	o, err := t.Undo(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.RolledBack, problem, message)
 	if err != nil {
 		return err
@@ -327,7 +323,7 @@ func (r *Reconciler) takeBackUnknown(ctx context.Context, id string) error {
 
 // endUnknown ends an open transaction of which the journal says nothing.
 func (r *Reconciler) endUnknown(ctx context.Context, t *transaction.Transaction) (err error) {
-	problem := transaction.Problem{Reason: v1alpha1.ReasonJournalLost, Message: "The journal was lost during this transaction.", Transient: true}
+	problem := transaction.Problem{Reason: v1alpha1.ReasonJournalLost, Message: lostMeanwhile, Transient: true}
 	sameBoot := t.Plan.Recorded.BootID == r.bootID
 	switch {
 	case t.Plan.Committed && sameBoot: // what runs was confirmed before
@@ -351,7 +347,7 @@ func (r *Reconciler) endUnknown(ctx context.Context, t *transaction.Transaction)
 // changed nothing.
 func (r *Reconciler) closeInterrupted() error {
 	j := r.journal
-	message := "The agent ended during this attempt, in phase " + string(j.Phase) + "."
+	message := endedInPhase(j.Phase)
 	j.loseStaged()
 	r.endAttempt(phaseFailed, v1alpha1.OutcomeFailed, v1alpha1.ReasonInterrupted, message)
 	r.opts.Log.Info("Closed an interrupted attempt", "host", r.opts.Host, "attempt", j.Attempt.ID, "reason", message)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/nixos"
-	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
 )
@@ -16,7 +15,7 @@ import (
 // stage makes the target the boot default, to come into force with a reboot.
 func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 	if err := r.roundTrip(ctx, p); err != nil {
-		return r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was changed: what the new system must be able to do did not work before it. "+err.Error())
+		return r.fail(p, noRoundTrip(err))
 	}
 	t, err := r.record(ctx, p)
 	if err == nil {
@@ -28,7 +27,7 @@ func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 	}
 	if err != nil {
 		r.discard(context.WithoutCancel(ctx))
-		return r.fail(p, plan.Transient, v1alpha1.ReasonBootLoaderFailed, "Nothing was changed: "+err.Error())
+		return r.fail(p, notChanged(v1alpha1.ReasonBootLoaderFailed, err))
 	}
 	return r.drive(ctx, p, t)
 }
@@ -37,13 +36,13 @@ func (r *Reconciler) stage(ctx context.Context, p *pass) error {
 func (r *Reconciler) inhibited(ctx context.Context, p *pass, components []string) error {
 	why := "critical components differ: " + strings.Join(components, ", ")
 	if r.policy().Mode == v1alpha1.ModeTest {
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, "Only a reboot can bring this system into force, as "+why+"; mode Test makes nothing permanent.")
+		return r.fail(p, onlyByReboot(why+"; mode Test makes nothing permanent"))
 	}
 	if removes, err := r.opts.Service.Removes(ctx, p.desired.Toplevel); removes || err != nil {
 		if err != nil {
 			return err
 		}
-		return r.fail(p, plan.Permanent, v1alpha1.ReasonRebootRequired, "Only a reboot can bring this system into force, as "+why+", and no agent would be there to confirm it. Switch by hand.")
+		return r.fail(p, onlyByReboot(why+", and no agent would be there to confirm it. Switch by hand"))
 	}
 	r.journal.Attempt.Changes, r.journal.RebootNeeded = []string{why}, true
 	return r.stage(ctx, p)
@@ -55,7 +54,7 @@ func (r *Reconciler) mend(ctx context.Context, p *pass) error {
 	t, err := r.record(ctx, p)
 	if err != nil {
 		r.discard(ctx)
-		return r.fail(p, plan.Transient, v1alpha1.ReasonProfileFailed, "Nothing was changed: "+err.Error())
+		return r.fail(p, notChanged(v1alpha1.ReasonProfileFailed, err))
 	}
 	if err := r.enter(phaseCommitting); err != nil {
 		return err
@@ -68,8 +67,8 @@ func (r *Reconciler) mend(ctx context.Context, p *pass) error {
 func (r *Reconciler) stageInstead(ctx context.Context, p *pass, t *transaction.Transaction) error {
 	r.journal.RebootNeeded = true
 	if t.Plan.Mode == v1alpha1.ModeTest {
-		problem := transaction.Problem{Reason: v1alpha1.ReasonRebootRequired, Message: "Only a reboot can bring this system into force, and mode Test makes nothing permanent."}
-		o, err := t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+		problem := transaction.Problem{Reason: v1alpha1.ReasonRebootRequired, Message: notInModeTest}
+		o, err := t.Abandon(context.WithoutCancel(ctx), r.opts.machine(), r.opts.Now, transaction.Failed, problem, nothingChanged)
 		return r.concludeIf(ctx, p, t, o, err)
 	}
 	return r.enter(phaseStaging)
@@ -92,7 +91,7 @@ func (r *Reconciler) stageNow(ctx context.Context, p *pass, t *transaction.Trans
 	if j.Staged = t.Plan.Target; !t.Plan.Committed { // whose attempt is the reboot
 		j.Tries, j.Asked = tries{Key: j.Tries.Key}, false
 	}
-	r.endAttempt(phaseRebootPending, v1alpha1.OutcomeStaged, v1alpha1.ReasonRebootPending, "The system is the profile's and the boot default; it comes into force with a reboot.")
+	r.endAttempt(phaseRebootPending, v1alpha1.OutcomeStaged, v1alpha1.ReasonRebootPending, isStaged)
 	return r.save()
 }
 
@@ -138,7 +137,7 @@ func (r *Reconciler) dryActivate(ctx context.Context, p *pass) error {
 	case ctx.Err() != nil:
 		return r.interrupted(ctx, p)
 	case err != nil:
-		return r.fail(p, plan.ActivationClass, v1alpha1.ReasonActivationFailed, told("What activating does could not be asked", err))
+		return r.fail(p, notAsked(err))
 	}
 	j.Dry, j.Attempt.Target = target, target
 	return r.save()

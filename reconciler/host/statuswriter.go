@@ -66,9 +66,7 @@ func (w *statusWriter) claim(ctx context.Context, now time.Time) error {
 	}
 	if status != nil && status.Status.Agent.MachineID != w.machineID {
 		if age := now.Sub(raw.LastModified); age < 3*Heartbeat {
-			return fmt.Errorf("%w: %s was written at %s by a machine with the id %s, this one has %s; stop one of the two. "+
-				"If the other is gone, this one takes over at %s", errDuplicateHost, w.key, stamp(raw.LastModified),
-				status.Status.Agent.MachineID, w.machineID, stamp(raw.LastModified.Add(3*Heartbeat)))
+			return fmt.Errorf("%w: %s", errDuplicateHost, duplicate(w.key, raw.LastModified, status.Status.Agent.MachineID, w.machineID))
 		}
 		status = nil // reinstalled: what the old machine said does not carry on
 	}

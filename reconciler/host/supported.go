@@ -1,11 +1,6 @@
 package host
 
-import (
-	"fmt"
-	"strings"
-
-	"github.com/npcnix/npcnix/apis/v1alpha1"
-)
+import "github.com/npcnix/npcnix/apis/v1alpha1"
 
 // notSupported lists the fields of a valid spec that ask for what this agent
 // cannot do yet. They are refused as a whole: what is ignored would be a promise
@@ -15,9 +10,4 @@ func notSupported(s v1alpha1.HostSpecSpec) []string {
 		return []string{"spec.origin: Closure"}
 	}
 	return nil
-}
-
-func notSupportedMessage(fields []string) string {
-	return fmt.Sprintf("This version of npcnix does not support: %s. Nothing is changed on the host until they are removed or the agent is newer.",
-		strings.Join(fields, ", "))
 }

@@ -44,7 +44,7 @@ func (r *Reconciler) activate(ctx context.Context, p *pass) error {
 // ended here, with nothing to undo.
 func (r *Reconciler) arm(ctx context.Context, p *pass) (t *transaction.Transaction, err error) {
 	if err := r.roundTrip(ctx, p); err != nil {
-		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonStoreUnavailable, "Nothing was activated: what the new system must be able to do did not work before it. "+err.Error())
+		return nil, r.fail(p, noRoundTrip(err))
 	}
 	if t, err = r.record(ctx, p); err == nil {
 		if t.Plan.AgentRemoved {
@@ -59,15 +59,14 @@ func (r *Reconciler) arm(ctx context.Context, p *pass) (t *transaction.Transacti
 	}
 	if err != nil {
 		r.discard(context.WithoutCancel(ctx))
-		return nil, r.fail(p, plan.Transient, v1alpha1.ReasonActivationFailed, "Nothing was activated: the switch could not be prepared. "+err.Error())
+		return nil, r.fail(p, notPrepared(err))
 	}
 	return t, nil
 }
 
 // lastWord says in the status that no agent will follow this one.
 func (r *Reconciler) lastWord(ctx context.Context, p *pass) {
-	p.progress = p.decision.Message + " It does not start npcnix-reconciler, as rebuildPolicy.allowAgentRemoval says. " +
-		"Its guard confirms it by its health checks; this is the agent's last word."
+	p.progress = p.decision.Message + " " + lastWord
 	p.decision.Message = p.progress
 	if err := r.report(ctx, p); err != nil {
 		r.opts.Log.Info("Could not report that the agent goes", "host", r.opts.Host, "error", err.Error())
@@ -223,21 +222,21 @@ func (r *Reconciler) judgeSwitch(ctx context.Context, p *pass, t *transaction.Tr
 
 // untouched ends a transaction whose switch never changed anything.
 func (r *Reconciler) untouched(ctx context.Context, p *pass, t *transaction.Transaction, result nixos.Result) error {
-	problem := transaction.Problem{Reason: v1alpha1.ReasonActivationFailed, Message: "The switch ended before it changed anything: " + howEnded(result)}
+	problem := transaction.Problem{Reason: v1alpha1.ReasonActivationFailed, Message: endedUntouched(result)}
 	cutOff := result.How == nixos.NeverStarted && r.startFailed == nil
 	switch {
 	case cutOff:
-		problem = transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: "The agent ended before the switch began.", Transient: true}
+		problem = transaction.Problem{Reason: v1alpha1.ReasonInterrupted, Message: endedBefore, Transient: true}
 	case r.startFailed != nil:
 		problem.Message += ". " + r.startFailed.Error()
 		r.startFailed = nil
 	}
 	if other, err := r.opts.Observer.OtherSwitch(ctx); err == nil && other != "" {
 		problem.Reason, problem.Transient = v1alpha1.ReasonSwitchActive, true
-		problem.Message += ". Something else switches this host: " + other
+		problem.Message += alsoSwitches(other)
 	}
 	problem.Message = strings.TrimSuffix(problem.Message, ".") + ". " + tailOf(result)
-	o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, "Nothing was changed.")
+	o, err := t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, problem, nothingChanged)
 	if err == nil {
 		err = r.conclude(ctx, p, t, o)
 	}
@@ -275,7 +274,7 @@ func (r *Reconciler) commit(ctx context.Context, p *pass, t *transaction.Transac
 	var refused *transaction.RefusedError
 	switch {
 	case errors.As(err, &refused) && t.Plan.Mend: // what runs is right
-		o, err = t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, refused.Problem, "What runs was not changed.")
+		o, err = t.Abandon(ctx, r.opts.machine(), r.opts.Now, transaction.Failed, refused.Problem, whatRunsStays)
 	case errors.As(err, &refused):
 		return r.enter(phaseRollingBack)
 	}
@@ -338,13 +337,4 @@ func (r *Reconciler) fire(ctx context.Context, t *transaction.Transaction) error
 		return err
 	}
 	return r.opts.Guard.Fire(ctx, t.Plan.ID, t.Directory())
-}
-
-// activationMessage says how the switch ended and what runs now.
-func activationMessage(result nixos.Result, machine nixos.Machine, t *transaction.Transaction) string {
-	how := howEnded(result)
-	if result.Switched() {
-		how += ", but /run/current-system does not name it"
-	}
-	return strings.TrimSpace(fmt.Sprintf("Switching to %s failed: %s. /run/current-system was then %s. %s", t.Plan.Activate, how, orNone(machine.Running), tailOf(result)))
 }

@@ -213,6 +213,12 @@ func (in Input) rebootPending() string {
 	return s
 }
 
+// What is under way, where that is more than a word.
+const (
+	asking    = "Asking what activating does:"
+	rebooting = "Rebooting into"
+)
+
 // doing says what is under way with the target, such as building it.
 func (in Input) doing(what string) string { return what + " " + in.name() + "." }
 

@@ -296,7 +296,7 @@ func (in Input) judge() Decision {
 		return in.settled(true)
 	case v1alpha1.ModeDryActivate:
 		if in.Dry != in.Desired {
-			return in.progress(DryActivate, "Asking what activating does:")
+			return in.progress(DryActivate, asking)
 		}
 		return in.settled(true)
 	case v1alpha1.ModeBoot:

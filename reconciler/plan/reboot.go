@@ -151,7 +151,7 @@ func (in Input) reboot(d Decision) Decision {
 	if due := r.Announced.Add(policy.Delay.Duration); in.Now.Before(due) {
 		return in.untilReboot(d, in.rebootsAt(due), due)
 	}
-	return Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: in.doing("Rebooting into")}
+	return Decision{Action: Reboot, Reason: v1alpha1.ReasonProgressing, Message: in.doing(rebooting)}
 }
 
 // onlyByHand is said of a system that was booted in vain too often.

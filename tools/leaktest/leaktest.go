@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"testing"
 	"time"
 
 	"go.uber.org/goleak"
@@ -15,8 +14,8 @@ import (
 // patience is how long something may take to end after the last test.
 const patience = 5 * time.Second
 
-// Main runs the tests and fails where something is left.
-func Main(m *testing.M) {
+// Main runs the tests, a *testing.M or what has one, and fails where something is left.
+func Main(m interface{ Run() int }) {
 	before := descriptors()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		http.DefaultClient.CloseIdleConnections()
