@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/window"
@@ -181,7 +180,5 @@ func (r *Reconciler) warnOfCorrection(ctx context.Context, in plan.Input) {
 	if policy.Action == v1alpha1.DriftReport || in.Suspended != nil || in.BootedOther != "" || in.Quarantined != "" {
 		return
 	}
-	message := fmt.Sprintf("npcnix: this host differs from its declared state and is corrected in %s. To stop that: npcnix-reconciler suspend --for 2h --reason WHY",
-		meta.Short(policy.Grace.Duration))
-	r.tell(ctx, message)
+	r.tell(ctx, correctsIn(policy.Grace.Duration))
 }

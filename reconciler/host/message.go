@@ -167,6 +167,23 @@ func tailOf(result nixos.Result) string {
 	return ""
 }
 
+// What is said at the terminals of who is logged in: wall(1) breaks lines at their
+// 79th column, wherever that is.
+const (
+	rebootNotMade   = "npcnix: the reboot that was announced was not made."
+	rebootCancelled = "npcnix: the reboot that was announced is cancelled."
+	rebootDidFail   = "npcnix: the reboot that was announced failed."
+	toStop          = "\nTo stop that: npcnix-reconciler suspend --for 2h --reason WHY"
+)
+
+func rebootsIn(delay time.Duration) string {
+	return "npcnix: this host reboots in " + meta.Short(delay) + ", as its HostSpec says." + toStop
+}
+
+func correctsIn(delay time.Duration) string {
+	return "npcnix: this host differs from what is declared, and is corrected in " + meta.Short(delay) + "." + toStop
+}
+
 // failure is how an act failed: what is done about it, and what is said.
 type failure struct {
 	class           plan.Class

@@ -50,18 +50,8 @@ func mutations() []mutation {
 			[]string{"what cannot be built was built"},
 		},
 		{
-			"the planner follows a store that is away", "../plan/plan.go",
-			"case in.StoreProblem != nil:\n\t\treturn in.unreachable()", "case false:\n\t\treturn in.unreachable()",
-			[]string{"while the store is away", "more often than it may", "was built"},
-		},
-		{
-			"the planner begins while the host goes down", "../plan/plan.go",
-			"if in.Reboots.UnderWay(in.Now) {", "if false {",
-			[]string{"while the host goes down"},
-		},
-		{
 			"the planner reboots outside the window", "../plan/gates.go",
-			"in.lastGates(in.window(Decision{Action: step}))", "in.lastGates(Decision{Action: step})",
+			"gate = v1alpha1.GateReboot", "gate = v1alpha1.GateBuild",
 			[]string{"reboots outside its window"},
 		},
 		{

@@ -3,10 +3,8 @@ package host
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
-	"github.com/npcnix/npcnix/apis/meta"
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/statefile"
 	"github.com/npcnix/npcnix/reconciler/transaction"
@@ -77,7 +75,7 @@ func (r *Reconciler) renewReboot(ctx context.Context, in *plan.Input) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	r.tell(ctx, "npcnix: the reboot that was announced was not made.")
+	r.tell(ctx, rebootNotMade)
 	return nil
 }
 
@@ -106,7 +104,7 @@ func (r *Reconciler) cancelReboot(ctx context.Context, in *plan.Input) error {
 		return err
 	}
 	if announced {
-		r.tell(ctx, "npcnix: the reboot that was announced is cancelled.")
+		r.tell(ctx, rebootCancelled)
 	}
 	return nil
 }
@@ -160,8 +158,7 @@ func (r *Reconciler) announceReboot(ctx context.Context) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	r.tell(ctx, fmt.Sprintf("npcnix: this host reboots in %s, as its HostSpec says. To stop that: npcnix-reconciler suspend --for 2h --reason WHY",
-		meta.Short(r.policy().Reboot.Delay.Duration)))
+	r.tell(ctx, rebootsIn(r.policy().Reboot.Delay.Duration))
 	return nil
 }
 
@@ -175,7 +172,7 @@ func (r *Reconciler) reboot(ctx context.Context, p *pass) error {
 			j.Reboot.Announced = time.Time{}
 			err = r.save()
 		}
-		r.tell(ctx, "npcnix: the reboot that was announced failed.")
+		r.tell(ctx, rebootDidFail)
 	}
 	return err
 }

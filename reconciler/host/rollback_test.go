@@ -189,7 +189,7 @@ func TestLoggedInUsersAreToldOfACorrection(t *testing.T) {
 	w.machine.Change(func(m *nixos.Machine) { m.Running = "/nix/store/by-hand" })
 	w.pass()
 	w.pass()
-	if walls := w.machine.Walls(); len(walls) != 1 || !strings.Contains(walls[0], "corrected in 15m. To stop that: npcnix-reconciler suspend") {
+	if walls := w.machine.Walls(); len(walls) != 1 || !strings.Contains(walls[0], "corrected in 15m.\nTo stop that: npcnix-reconciler suspend") {
 		t.Errorf("said %q", walls)
 	}
 }

@@ -235,7 +235,7 @@ func (s *sim) checkReady(status *v1alpha1.HostStatus, ready *meta.Condition) {
 	case ready.Reason == v1alpha1.ReasonBuiltOnly:
 	case m.Running != s.newest:
 		at("another system runs")
-	case s.sick(s.newest):
+	case s.sick(s.newest), s.probe("") != nil:
 		at("it is sick")
 	case ready.Reason == v1alpha1.ReasonTested:
 	case m.Profile != s.newest || m.BootDefault != s.newest:

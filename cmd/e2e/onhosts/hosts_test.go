@@ -25,8 +25,8 @@ func TestOnHosts(t *testing.T) {
 		daemon    bool
 		scenarios []scenario
 	}{
-		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, checkRefuses, bootLoaderFails, cableCut, networkCut, powerCuts, powerCutsOnTheWayBack, rebootsItself}},
-		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, smallBoot, heldLock, hangingAgent, exit100}},
+		"old":    {"bookworm", false, []scenario{mainJob, unitFails, activationFails, checkRefuses, bootLoaderFails, cableCut, networkCut, powerCuts, powerCutsOnTheWayBack, rebootsItself, rebootsLater}},
+		"new":    {"trixie", false, []scenario{mainJob, updatesItself, newAgentCrashes, agentRemoved, fullBoot, smallBoot, heldLock, hangingAgent, exit100, rebootIsIgnored, bootsAnother}},
 		"daemon": {"trixie", true, []scenario{mainJob, autoRestarts, killedAgent, killedGuard, killedSwitch, byHand, drift, specialisation, modes, controlSocket, badChecks, collected, window, overrides}},
 	} {
 		t.Run(name, func(t *testing.T) {

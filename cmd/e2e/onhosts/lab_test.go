@@ -2,6 +2,7 @@ package onhosts_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -145,6 +146,7 @@ type machine struct {
 	dir    string // of the desk
 	store  string
 	gen    int
+	limits string // of a policy; the usual ones where empty
 }
 
 // newMachine boots a host into its first system, which runs the agent.
@@ -295,11 +297,11 @@ spec:
   remote: %s
   pollInterval: {min: 1s, max: 2s}
   rebuildPolicy:
-    timeouts: {activate: 20s, confirm: 6s}
+    timeouts: {%s}
     retry: {minBackoff: 1s, maxBackoff: 2s}
     drift: {grace: 2s}
 %s
-%s`, h.name, h.remote, policy, more))
+%s`, h.name, h.remote, cmp.Or(h.limits, "activate: 20s, confirm: 6s"), policy, more))
 	h.npcnix("apply", "-f", filepath.Join(h.dir, "spec.yaml"))
 }
 
