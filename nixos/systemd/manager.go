@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
+	"github.com/coreos/go-systemd/v22/login1"
 	godbus "github.com/godbus/dbus/v5"
 )
 
@@ -30,12 +31,19 @@ func Booted() bool {
 // Manager is the machine's service manager. The zero value connects when it is
 // first asked.
 type Manager struct {
-	mu   sync.Mutex
-	conn *dbus.Conn
+	mu    sync.Mutex
+	conn  *dbus.Conn
+	dials dials[*dbus.Conn]
+
+	logind dials[*login1.Conn]
 }
 
-// Close closes the connection.
-func (m *Manager) Close() { m.drop() }
+// Close closes the connections.
+func (m *Manager) Close() {
+	m.drop()
+	m.dials.giveUp()
+	m.logind.giveUp()
+}
 
 func (m *Manager) drop() {
 	m.mu.Lock()
@@ -53,37 +61,12 @@ func (m *Manager) connection(ctx context.Context) (*dbus.Conn, error) {
 		return m.conn, nil
 	}
 	// The connection outlives this request's context.
-	conn, err := within(ctx, func() (*dbus.Conn, error) { return dbus.NewSystemdConnectionContext(context.WithoutCancel(ctx)) })
+	conn, err := m.dials.dial(ctx, func() (*dbus.Conn, error) { return dbus.NewSystemdConnectionContext(context.WithoutCancel(ctx)) })
 	if err != nil {
 		return nil, err
 	}
 	m.conn = conn
 	return conn, nil
-}
-
-// within dials until ctx ends: authentication has no limit of its own.
-func within[C interface{ Close() }](ctx context.Context, dial func() (C, error)) (C, error) {
-	type dialled struct {
-		conn C
-		err  error
-	}
-	done := make(chan dialled, 1)
-	go func() {
-		conn, err := dial()
-		done <- dialled{conn, err}
-	}()
-	select {
-	case d := <-done:
-		return d.conn, d.err
-	case <-ctx.Done():
-		go func() {
-			if d := <-done; d.err == nil { // too late
-				d.conn.Close()
-			}
-		}()
-		var none C
-		return none, context.Cause(ctx) //nolint:wrapcheck // wrapped by whoever asks
-	}
 }
 
 // ask makes a request, over a new connection if the old one breaks. again says

@@ -14,10 +14,10 @@ import (
 // of sessions of the class user that are not closing. Where there is no logind,
 // nobody is; one that does not answer is an error.
 // Source: org.freedesktop.login1(5).
-func (*Manager) Sessions(ctx context.Context) ([]string, error) {
+func (m *Manager) Sessions(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, call)
 	defer cancel()
-	conn, err := within(ctx, login1.New)
+	conn, err := m.logind.dial(ctx, login1.New)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, fmt.Errorf("connect to logind: %w", err)

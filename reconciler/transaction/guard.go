@@ -37,20 +37,30 @@ func (t *Transaction) RunGuard(ctx context.Context, m Machine, now func() time.T
 		case t.Plan.AgentRemoved && !blamed:
 			return l.confirm(ctx)
 		}
-		stopping, cancel := context.WithTimeout(ctx, stopLimit)
-		defer cancel()
-		if err := m.Stop(stopping, t.RunID(SwitchRun)); err != nil && stopping.Err() == nil {
-			return Outcome{}, fmt.Errorf("stop the switch: %w", err)
+		if err := l.stop(ctx, SwitchRun); err != nil {
+			return Outcome{}, err
 		}
-		if ctx.Err() != nil {
-			return Outcome{}, context.Cause(ctx)
-		}
-		return l.settle(ctx) // also while something of it cannot be killed
+		return l.settle(ctx)
 	})
 	if err != nil {
 		return o, err
 	}
 	return o, o.reboot(ctx, m)
+}
+
+// stop ends a run. One of which something cannot be killed is waited for no longer
+// than stopLimit: what it changed is taken back all the same.
+func (l *locked) stop(ctx context.Context, what string) error {
+	limited, cancel := context.WithTimeout(ctx, stopLimit)
+	defer cancel()
+	switch err := l.m.Stop(limited, l.RunID(what)); {
+	case ctx.Err() != nil:
+		return context.Cause(ctx) //nolint:wrapcheck // the caller's own
+	case err != nil && limited.Err() == nil:
+		return fmt.Errorf("stop %s: %w", what, err)
+	default:
+		return nil
+	}
 }
 
 // settle decides what becomes of a transaction whose switch has ended.
@@ -166,7 +176,7 @@ func (l *locked) reactivate(ctx context.Context) (how string) {
 		}
 		select {
 		case <-limited.Done():
-			if err := l.m.Stop(context.WithoutCancel(ctx), l.RunID(fmt.Sprintf("rollback-%d", n))); err != nil {
+			if err := l.stop(context.WithoutCancel(ctx), fmt.Sprintf("rollback-%d", n)); err != nil {
 				how += " " + err.Error()
 			}
 			return how
@@ -244,8 +254,8 @@ func (l *locked) confirm(ctx context.Context) (Outcome, error) {
 	if err := l.Blame(problem); err != nil {
 		return Outcome{}, err
 	}
-	if err := l.m.Stop(ctx, l.RunID(SwitchRun)); err != nil {
-		return Outcome{}, fmt.Errorf("stop the switch: %w", err)
+	if err := l.stop(ctx, SwitchRun); err != nil {
+		return Outcome{}, err
 	}
 	return l.settle(ctx)
 }
