@@ -15,6 +15,13 @@ func TestOtherModes(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
 	old := w.machine.State().Running
+	w.policy("mode: DryActivate") // of what runs already, once
+	for range 3 {
+		w.pass()
+		w.want("Ready", meta.True, "UpToDate", "Runs generation 1")
+		w.now = w.now.Add(time.Hour)
+	}
+	w.wantCalls("build", "test", "profile", "boot", "dry-activate")
 	w.policy("mode: Build")
 	w.publish("web 2")
 	w.pass()

@@ -60,9 +60,13 @@ func mutations() []mutation {
 			[]string{"it is not permanent", "does not converge"},
 		},
 		{
-			"what runs is not looked at", "../plan/plan.go",
-			"runs := in.Machine.Runs(in.Desired) && in.Unproven != in.Desired", "runs := true",
-			[]string{"Ready lies", "is not confirmed"},
+			"the planner is Ready with what does not work", "../plan/plan.go",
+			`case in.Unhealthy != "":`, "case false:",
+			[]string{"Ready lies (it is sick)"},
+		},
+		{
+			"the planner takes any act for a correction", "../plan/plan.go",
+			`return d.activates() && in.Committed != ""`, `return in.Committed != ""`, []string{"the status changed", "still on its way"},
 		},
 		{
 			"what was taken back is forgotten", "conclude.go",
@@ -100,7 +104,7 @@ func TestMutationsAreSeen(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
 			test := m.compile(t)
-			said, err := exec.CommandContext(t.Context(), test, "-test.run=^TestSimulation$/^shard_0$", "-rapid.seed=1", "-rapid.checks=1500", "-rapid.nofailfile", "-rapid.shrinktime=1ms").CombinedOutput()
+			said, err := exec.CommandContext(t.Context(), test, "-test.run=^TestSimulation$/^shard_0$", "-rapid.seed=1", "-rapid.checks=1000", "-rapid.nofailfile", "-rapid.shrinktime=1ms").CombinedOutput()
 			t.Log(regexp.MustCompile("failed after [0-9]+ tests.*").FindString(string(said)))
 			switch {
 			case err == nil:

@@ -108,6 +108,12 @@ func TestKeepLeavesTheNewSystem(t *testing.T) {
 		t.Errorf("machine %+v", m)
 	}
 	w.want("Ready", meta.False, "Quarantined", "is kept")
+	w.policy("rollback: {onFailure: Rollback}") // what failed in it is still no unit that had failed before
+	w.pass()
+	w.want("Ready", meta.False, "HealthCheckFailed", "x.service")
+	if got := w.machine.State(); got.Running != m.Running || got.Profile != old || got.BootDefault != old {
+		t.Errorf("machine %+v", got)
+	}
 }
 
 // The store is lost on the new system alone, or on both.

@@ -47,6 +47,7 @@ type sim struct {
 	kill, power    int // the act at which the agent dies, or the power is cut; 0 is none
 	faulty         string
 	faultEnds      time.Time
+	trouble        time.Time // when the last event, or what it began, was over
 	storeDown      bool
 	flaky          int           // of the store's requests one in so many fails; 0 is none
 	down           time.Time     // when the machine, told to reboot, does so

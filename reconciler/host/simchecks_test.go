@@ -98,7 +98,7 @@ func (s *sim) transactions() []*transaction.Transaction {
 // confirmed, or waits for the boot that confirms it, or was so before.
 func (s *sim) permanent(what, toplevel string) {
 	m := s.machine.State()
-	if toplevel == m.Profile && what != "profile" { // which was looked at then
+	if what != "profile" && (toplevel == m.Profile || toplevel == m.BootDefault) { // which was looked at then, or is a person's
 		return
 	}
 	for _, t := range s.transactions() {
@@ -170,7 +170,7 @@ func (s *sim) building() {
 // inWindow wants that the window is open, with enough of it left; a clock that
 // is a little off may be wrong by that.
 func (s *sim) inWindow(target string) {
-	if s.spec.MaintenanceWindow == nil {
+	if w := s.spec.MaintenanceWindow; w == nil || !slices.Contains(w.Gates, v1alpha1.GateActivate) {
 		return
 	}
 	const off = 2 * time.Minute
@@ -218,6 +218,20 @@ func (s *sim) checkStatus() {
 		s.checkReady(status, ready)
 	case ready.Message == "" || ready.Reason == "" || (ready.Reason == v1alpha1.ReasonInternalError && time.Now().After(s.faultEnds)):
 		s.fail("not Ready: %s %s", ready.Reason, ready.Message)
+	}
+}
+
+// checkSettled wants of a host with which nothing has happened for a day that it is
+// on no way any more. A window may still hold it up.
+func (s *sim) checkSettled() {
+	if s.decoded.status == nil {
+		return
+	}
+	ready := meta.FindCondition(s.decoded.status.Status.Conditions, v1alpha1.ConditionReady)
+	switch reason := ready.Reason; {
+	case slices.Contains([]string{v1alpha1.ReasonProgressing, v1alpha1.ReasonInterrupted, v1alpha1.ReasonRebooting, v1alpha1.ReasonSwitchActive, v1alpha1.ReasonInternalError}, reason),
+		reason == v1alpha1.ReasonDrifted && s.spec.RebuildPolicy.Drift.Action == v1alpha1.DriftCorrect && s.spec.MaintenanceWindow == nil:
+		s.fail("a day later it is still on its way: %s %s", reason, ready.Message)
 	}
 }
 

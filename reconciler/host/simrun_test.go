@@ -20,6 +20,7 @@ import (
 // happen makes an event happen.
 func (s *sim) happen(e event) {
 	length := time.Duration(e.N) * time.Minute
+	s.trouble = time.Now()
 	switch e.Do {
 	case doPublish:
 		s.publish(e.With)
@@ -45,12 +46,13 @@ func (s *sim) happen(e event) {
 		s.askLocally(e.With)
 	case doStoreAway:
 		s.setStore(true)
+		s.trouble = time.Now().Add(length)
 		time.AfterFunc(length, func() { s.setStore(false) })
 	case doStoreFlaky:
 		s.setFlaky(e.N)
 		time.AfterFunc(flakyFor, func() { s.setFlaky(0) })
 	case doFault:
-		s.faulty, s.faultEnds = e.With, time.Now().Add(length)
+		s.faulty, s.faultEnds, s.trouble = e.With, time.Now().Add(length), time.Now().Add(length)
 	case doKill:
 		s.kill = e.N
 	case doPowerCut:
@@ -295,8 +297,11 @@ func (s *sim) wait(d time.Duration) {
 			pause = firstPause
 		}
 	}
-	if hours := int(time.Since(began).Hours()); s.changes > 100+20*hours {
+	if hours := int(time.Since(began).Hours()); s.changes > 100+6*hours {
 		s.fail("the status changed %d times in %d hours", s.changes, hours)
+	}
+	if time.Since(s.trouble) > 24*time.Hour && s.ahead == 0 {
+		s.checkSettled()
 	}
 }
 

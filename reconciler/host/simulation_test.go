@@ -63,8 +63,8 @@ const (
 	loggedIn   = "logged in"   // somebody is
 )
 
-// nightlyReboots is a host that changes at night alone, by a reboot too.
-const nightlyReboots = `maintenanceWindow: {timeZone: Europe/Berlin, gates: [Activate, Reboot], allow: [{name: nights, start: "22:00", duration: 6h}]}
+// nightlyReboots is a host that reboots at night alone.
+const nightlyReboots = `maintenanceWindow: {timeZone: Europe/Berlin, gates: [Reboot], allow: [{name: nights, start: "22:00", duration: 6h}]}
   rebuildPolicy: {reboot: {when: IfRequired, delay: 5m}}`
 
 // choices are what an event can be made of, each as often as it stands there.
@@ -101,8 +101,11 @@ func histories() *rapid.Generator[history] {
 	with := choices()
 	return rapid.Custom(func(t *rapid.T) history {
 		var h history
-		for range rapid.IntRange(2, 7).Draw(t, "events") {
+		for i := range rapid.IntRange(2, 7).Draw(t, "events") {
 			e := event{Do: rapid.SampledFrom(often).Draw(t, "do")}
+			if i == 0 && rapid.Bool().Draw(t, "under a policy") { // what follows meets it
+				e.Do = doDeclare
+			}
 			e.With = rapid.SampledFrom(with[e.Do]).Draw(t, "with")
 			e.After = time.Duration(rapid.SampledFrom([]int{0, 1, 10, 60, 600, 1440, 7 * 1440, 30 * 1440}).Draw(t, "after")) * time.Minute
 			switch e.Do {

@@ -81,9 +81,9 @@ func (r *Reconciler) record(ctx context.Context, p *pass) (*transaction.Transact
 	if err != nil {
 		return nil, fmt.Errorf("observe machine: %w", err)
 	}
-	units, err := health.NewBaseline(ctx, o.machine())
+	units, err := r.baseline(ctx, machine.Running)
 	if err != nil {
-		return nil, fmt.Errorf("list units: %w", err)
+		return nil, err
 	}
 	removes, err := o.Service.Removes(ctx, target)
 	if err != nil {
@@ -107,6 +107,19 @@ func (r *Reconciler) record(ctx context.Context, p *pass) (*transaction.Transact
 		return nil, err
 	}
 	return transaction.Create(transaction.Dir(o.StateDir, id), pl)
+}
+
+// baseline is what of the services is held against no target, as it was so before.
+// Where what runs did not prove itself, before is when the committed system did.
+func (r *Reconciler) baseline(ctx context.Context, running string) (health.Baseline, error) {
+	if j := r.journal; j.Units != nil && j.Unproven != "" && j.Unproven == running {
+		return *j.Units, nil
+	}
+	units, err := health.NewBaseline(ctx, r.opts.machine())
+	if err != nil {
+		return units, fmt.Errorf("list units: %w", err)
+	}
+	return units, nil
 }
 
 // specialised returns what is activated: the target, or its specialisation of

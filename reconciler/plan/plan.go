@@ -250,7 +250,7 @@ func (in Input) target() Decision {
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonBootedOther, Message: in.BootedOther}
 	case in.Quarantined != "" && d.activates():
 		return Decision{Action: None, Stalled: true, Reason: v1alpha1.ReasonQuarantined, Message: in.quarantine()}
-	case in.drifted():
+	case in.drifted(d):
 		d = in.drift(d)
 	default:
 		d = in.gate(d)
@@ -404,9 +404,10 @@ func (in Input) suspended() Decision {
 	}
 }
 
-// drifted reports whether the machine was changed away from what was committed.
-func (in Input) drifted() bool {
-	return in.Committed != "" && in.Committed == in.Desired && in.Unproven != in.Desired
+// drifted reports whether an act is to correct a machine that was changed away
+// from what was committed.
+func (in Input) drifted(d Decision) bool {
+	return d.activates() && in.Committed != "" && in.Committed == in.Desired && in.Unproven != in.Desired
 }
 
 // drift decides about a machine that was changed by hand.
@@ -432,11 +433,7 @@ func (in Input) drift(d Decision) Decision {
 // Drifted reports whether the machine differs from the system that was
 // committed, so that the caller can remember since when.
 func Drifted(in Input) bool {
-	if in.Remote == nil || !in.drifted() {
-		return false
-	}
-	d := in.judge()
-	return d.activates()
+	return in.Remote != nil && in.drifted(in.judge())
 }
 
 // Backoff is the delay after the nth counted or uncounted failure in a row; n counts from 1.
