@@ -63,6 +63,9 @@ const (
 	loggedIn   = "logged in"   // somebody is
 )
 
+// nightly is a host that changes at night alone.
+const nightly = `maintenanceWindow: {timeZone: Europe/Berlin, allow: [{name: nights, days: [Mon, Wed], start: "22:00", duration: 6h}]}`
+
 // nightlyReboots is a host that reboots at night alone.
 const nightlyReboots = `maintenanceWindow: {timeZone: Europe/Berlin, gates: [Reboot], allow: [{name: nights, start: "22:00", duration: 6h}]}
   rebuildPolicy: {reboot: {when: IfRequired, delay: 5m}}`
@@ -81,7 +84,7 @@ func choices() map[string][]string {
 			"rebuildPolicy: {retry: {maxAttempts: 2}}", "suspend: {reason: git}", "rebuildPolicy: {mode: DryActivate}",
 			"rebuildPolicy: {diskFull: GarbageCollect, retention: {generations: 2}}", "rebuildPolicy: {rollback: {lastResort: Reboot}}", "rebuildPolicy: {rollback: {onFailure: Keep}}",
 			nightlyReboots, nightlyReboots,
-			`maintenanceWindow: {timeZone: Europe/Berlin, allow: [{name: nights, days: [Mon, Wed], start: "22:00", duration: 6h}]}`,
+			nightly, nightly,
 			`maintenanceWindow: {timeZone: Europe/Berlin, splay: 1h, gates: [Build, Activate, Reboot], allow: [{name: nights, start: "02:30", duration: 3h}], deny: [{name: sundays, days: [Sun], start: "00:00", duration: 24h}]}`,
 		},
 		doAsk:        {"{}", "{}", "suspend", "suspend for", "retry", "reconcile", "open"},
@@ -96,7 +99,7 @@ func choices() map[string][]string {
 func histories() *rapid.Generator[history] {
 	often := []string{
 		doPublish, doPublish, doPublish, doPublish, doPublish, doDeclare, doDeclare, doAsk, doAskLocally, doStoreAway, doStoreFlaky, doFault, doKill, doKill, doPowerCut, doReboot, doByHand,
-		doClockJump, doClockBack, doBootOther, doRestart, doRemoveSpec, doUploadAgain, doBreakSpec, doSpoil,
+		doClockJump, doClockJump, doClockBack, doBootOther, doRestart, doRemoveSpec, doUploadAgain, doBreakSpec, doSpoil,
 	}
 	with := choices()
 	return rapid.Custom(func(t *rapid.T) history {
