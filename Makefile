@@ -37,7 +37,7 @@ OFFLINE := $(shell [ "$$(id -u)" = 0 ] && unshare --net true 2>/dev/null && echo
 test: packages tools ## every test there is: unit, property, conformance, scripts, end to end
 	go mod download && go -C tools/schemas mod download
 	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname --jsonfile .cache/test.json -- \
-	  -race -shuffle=on -parallel 6 -timeout 20m -skip '^(TestKilled|TestOnHosts|TestSimulation)' $(TEST_FLAGS) ./...
+	  -race -shuffle=on -parallel 6 -timeout 20m -skip '^(TestKilled|TestOnHosts|TestSimulation|TestMutations)' $(TEST_FLAGS) ./...
 	$(OFFLINE) go -C tools/schemas test ./...
 	$(OFFLINE) go test -count=1 -timeout 20m -v -run '^TestKilled' ./cmd/e2e
 	$(MAKE) --no-print-directory simulate
@@ -48,6 +48,7 @@ HISTORIES ?= 1250
 .PHONY: simulate
 simulate: ## months of a host's life, 5,000 times over: whatever happens, what must never be is never seen
 	GOGC=1600 go test -count=1 -timeout 60m -v -run '^TestSimulation' ./reconciler/host -rapid.checks=$(HISTORIES)
+	GOGC=800 go test -count=1 -timeout 20m -v -run '^TestMutations' ./reconciler/host
 
 # Systemd hosts with real Nix, 2.8 and 2.26, under systemd-nspawn: as root, on Linux.
 .PHONY: e2e
@@ -66,7 +67,7 @@ hosts: packages tools
 
 .PHONY: stable
 stable: packages tools ## the tests twenty times, in ever other orders
-	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname -- -race -shuffle=on -count=20 -parallel 6 -timeout 90m -skip '^(TestKilled|TestProgramsBuild|TestOnHosts|TestSimulation)' ./...
+	CGO_ENABLED=1 $(OFFLINE) $(BIN)/gotestsum --format pkgname -- -race -shuffle=on -count=20 -parallel 6 -timeout 90m -skip '^(TestKilled|TestProgramsBuild|TestOnHosts|TestSimulation|TestMutations)' ./...
 
 .PHONY: soak
 soak: hosts ## kill the agent at 100 seeded moments instead of 10, and on real hosts at 200 instead of 20

@@ -27,6 +27,22 @@ func TestDriftIsCorrectedAfterItsGrace(t *testing.T) {
 	w.want("Ready", meta.True, "UpToDate", "")
 }
 
+// A grace that a clock began which was a year ahead begins anew.
+func TestDriftSinceAWrongClockIsCorrected(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	usual := w.now
+	w.now = usual.AddDate(1, 0, 0)
+	w.machine.Change(func(m *nixos.Machine) { m.Running = "/nix/store/by-hand" })
+	w.pass()
+	w.now = usual.Add(time.Minute)
+	w.pass()
+	w.want("Ready", meta.False, "Drifted", "It will be corrected at 2026-11-22T10:16:00Z.")
+	w.now = usual.Add(16 * time.Minute)
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "")
+}
+
 func TestDriftOfProfileOrBootDefaultIsMendedWithoutActivation(t *testing.T) {
 	t.Parallel()
 	w := converged(t)

@@ -37,7 +37,7 @@ func longest(checks v1alpha1.HealthChecks) (limit time.Duration) {
 func (r *Reconciler) checkHealth(ctx context.Context, toplevel string) (problem string, err error) {
 	c, now, accepted := &r.checked, r.opts.Now(), r.documents.accepted
 	same := c.toplevel == toplevel && c.policy == accepted.policyDigest
-	if since := now.Sub(c.at); same && since >= 0 && since+r.untilNext(r.logged)/2 < Heartbeat {
+	if same && !passed(c.at, now, Heartbeat-r.untilNext(r.logged)/2) {
 		return c.problem, nil
 	}
 	if r.journal.Units == nil { // adopted: what fails now failed before

@@ -150,7 +150,8 @@ func (r *Reconciler) desired(ctx context.Context, p *pass) error {
 
 // trackDrift remembers since when the machine differs from what was committed.
 // The grace starts anew when the running system changes again, but not when it
-// is the desired one that was brought back.
+// is the desired one that was brought back; and where a clock that was wrong had
+// begun it.
 func (r *Reconciler) trackDrift(ctx context.Context, in *plan.Input) error {
 	j := r.journal
 	drifted := in.Spec != nil && plan.Drifted(*in)
@@ -159,7 +160,7 @@ func (r *Reconciler) trackDrift(ctx context.Context, in *plan.Input) error {
 		return nil
 	case !drifted:
 		j.Drift = nil
-	case j.Drift == nil || (j.Drift.Running != in.Machine.Running && !in.Machine.Runs(in.Desired)):
+	case j.Drift == nil, j.Drift.Since.After(in.Now), j.Drift.Running != in.Machine.Running && !in.Machine.Runs(in.Desired):
 		j.Drift = &drift{Running: in.Machine.Running, Since: in.Now}
 	default:
 		in.DriftSince = j.Drift.Since

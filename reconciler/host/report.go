@@ -48,7 +48,7 @@ func (r *Reconciler) report(ctx context.Context, p *pass) error {
 	if !r.status.claimed {
 		return nil
 	}
-	if u := &r.unreported; u.err != nil && p.storeProblem != nil && u.decision == p.decision && now.Sub(u.at)+next/2 < Heartbeat {
+	if u := &r.unreported; u.err != nil && p.storeProblem != nil && u.decision == p.decision && !passed(u.at, now, Heartbeat-next/2) {
 		return u.err
 	}
 	err := r.status.put(ctx, status, now, next)

@@ -33,6 +33,18 @@ func TestHeartbeatPutsTheSameBytesAgain(t *testing.T) {
 	}
 }
 
+// A host whose clock is set back is not silent until it has caught up.
+func TestHeartbeatGoesOnAfterAClockWasSetBack(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.now = w.now.Add(-time.Hour)
+	w.pass()
+	info, err := w.store.Stat(t.Context(), "statuses/web.yaml")
+	if err != nil || !info.LastModified.Equal(w.now) {
+		t.Errorf("put at %s, now it is %s, %v", info.LastModified, w.now, err)
+	}
+}
+
 func TestAnotherMachineUnderTheSameName(t *testing.T) {
 	t.Parallel()
 	w := converged(t)

@@ -83,7 +83,7 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now time.Time, next time.Duration) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	due := now.Sub(w.putAt)+next/2 >= Heartbeat
+	due := passed(w.putAt, now, Heartbeat-next/2)
 	same := reflect.DeepEqual(status, w.last)
 	if same && !due && !w.unsure {
 		return nil // nothing is encoded to find that out
@@ -102,6 +102,13 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 	}
 	w.last = status
 	return nil
+}
+
+// passed reports whether that much time has passed. A clock that was set back does
+// not tell; it counts as if.
+func passed(since, now time.Time, d time.Duration) bool {
+	age := now.Sub(since)
+	return age < 0 || age >= d
 }
 
 // beat puts the same bytes again, so that the host is not taken for silent

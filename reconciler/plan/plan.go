@@ -419,7 +419,7 @@ func (in Input) drift(d Decision) Decision {
 		return held
 	}
 	since := in.DriftSince
-	if since.IsZero() || since.After(in.Now) { // the latter by a clock that was wrong
+	if since.IsZero() {
 		since = in.Now
 	}
 	if due := since.Add(policy.Grace.Duration); in.Now.Before(due) {
