@@ -127,7 +127,7 @@ const (
 	// ReasonBootLoaderFailed: the new system runs, but could not be made the boot default.
 	// Do: npcnix logs HOST; look at /boot.
 	ReasonBootLoaderFailed = "BootLoaderFailed"
-	// ReasonProfileFailed: the new system runs, but could not be made the profile's.
+	// ReasonProfileFailed: the profile cannot be set: to the new system, which runs, or back from one that waits for a reboot.
 	// Do: look at /nix/var/nix/profiles and the disk of the host.
 	ReasonProfileFailed = "ProfileFailed"
 	// ReasonRebootRequired: the new system can only be started by a reboot.
