@@ -18,26 +18,36 @@ type dialled[C any] struct {
 	err  error
 }
 
-// dial connects until ctx ends.
+// dial connects until ctx ends. How an earlier dial failed says nothing of now.
 func (d *dials[C]) dial(ctx context.Context, connect func() (C, error)) (C, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.pending == nil {
-		pending := make(chan dialled[C], 1)
-		go func() {
-			conn, err := connect()
-			pending <- dialled[C]{conn, err}
-		}()
-		d.pending = pending
+	for {
+		own := d.pending == nil
+		if own {
+			d.pending = begin(connect)
+		}
+		select {
+		case made := <-d.pending:
+			d.pending = nil
+			if made.err != nil && !own {
+				continue
+			}
+			return made.conn, made.err
+		case <-ctx.Done():
+			var none C
+			return none, context.Cause(ctx) //nolint:wrapcheck // wrapped by whoever asks
+		}
 	}
-	select {
-	case made := <-d.pending:
-		d.pending = nil
-		return made.conn, made.err
-	case <-ctx.Done():
-		var none C
-		return none, context.Cause(ctx) //nolint:wrapcheck // wrapped by whoever asks
-	}
+}
+
+func begin[C any](connect func() (C, error)) chan dialled[C] {
+	pending := make(chan dialled[C], 1)
+	go func() {
+		conn, err := connect()
+		pending <- dialled[C]{conn, err}
+	}()
+	return pending
 }
 
 // giveUp closes what a dial that still hangs comes to.

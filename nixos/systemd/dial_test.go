@@ -50,9 +50,18 @@ func TestDialThatHangs(t *testing.T) {
 		if !lines[1].closed || lines[0].closed {
 			t.Errorf("closed: %v %v", lines[0].closed, lines[1].closed)
 		}
+		if _, err := dial(); !errors.Is(err, context.DeadlineExceeded) || made != 3 {
+			t.Errorf("%v after %d dials", err, made)
+		}
+		answers <- errors.New("end of file") // of what nobody waits for: the next one dials anew
+		synctest.Wait()
+		answers <- nil
+		if conn, err := dial(); err != nil || conn != lines[3] || made != 4 {
+			t.Errorf("%v %v after %d dials", conn, err, made)
+		}
 		refused := errors.New("refused")
 		answers <- refused
-		if _, err := dial(); !errors.Is(err, refused) || made != 3 {
+		if _, err := dial(); !errors.Is(err, refused) || made != 5 {
 			t.Errorf("%v after %d dials", err, made)
 		}
 	})

@@ -131,7 +131,7 @@ func (r *Reconciler) prune(ctx context.Context, p *pass) error {
 	protected := []string{m.Profile, m.Running, m.Booted, m.BootDefault}
 	if r.journal.Phase.waiting() { // what is gone back to
 		if t, err := r.transaction(); err == nil && t != nil {
-			protected = append(protected, t.Plan.Recorded.Profile, t.Plan.Recorded.Running, t.Plan.Recorded.BootDefault)
+			protected = append(protected, t.Plan.Back, t.Plan.Recorded.Profile, t.Plan.Recorded.Running, t.Plan.Recorded.BootDefault)
 		}
 	}
 	err := r.opts.Activator.Retain(ctx, r.journal.PrunedTo, protected...)

@@ -108,7 +108,7 @@ func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Trans
 	j := r.journal
 	p.attempted = true
 	if t.Plan.Committed && o.Kind == transaction.RolledBack {
-		j.Committed = t.Plan.Recorded.Profile
+		j.Committed, _ = t.Plan.GoesBack()
 	}
 	stayed := j.StayedIn == r.bootID // so that nothing can be judged from the earlier system
 	if o.Problem.StoreLost && o.Kind == transaction.RolledBack && (stayed || !r.reachable(ctx, p, t)) {

@@ -160,8 +160,8 @@ func (r *Reconciler) trackDrift(ctx context.Context, in *plan.Input) error {
 		return nil
 	case !drifted:
 		j.Drift = nil
-	case j.Drift == nil, j.Drift.Since.After(in.Now), j.Drift.Running != in.Machine.Running && !in.Machine.Runs(in.Desired):
-		j.Drift = &drift{Running: in.Machine.Running, Since: in.Now}
+	case j.Drift == nil, j.Drift.Since.After(in.Now), j.Drift.Skewed && !r.skewed(), j.Drift.Running != in.Machine.Running && !in.Machine.Runs(in.Desired):
+		j.Drift = &drift{Running: in.Machine.Running, Since: in.Now, Skewed: r.skewed()}
 	default:
 		in.DriftSince = j.Drift.Since
 		return nil

@@ -246,6 +246,8 @@ type drift struct {
 	// Running is what ran; another value starts the grace anew.
 	Running string    `json:"running"`
 	Since   time.Time `json:"since"`
+	// Skewed says that Since is of a clock that could not be trusted.
+	Skewed bool `json:"skewed,omitempty"`
 }
 
 // maxBuilt is how many sources' toplevels are remembered and rooted.

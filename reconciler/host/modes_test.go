@@ -238,3 +238,73 @@ func TestStagedSystemIsTakenBackBeforeAnythingElse(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 }
+
+const bootMode = "  rebuildPolicy: {mode: Boot, timeouts: {activate: 1s, confirm: 1s, reboot: 10m}}\n"
+
+// Where neither the boot loader nor the earlier profile can be written, staging is
+// not over: the profile that names the target is none to go back to.
+func TestStagingOnAFullDiskIsUndone(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	old, full := w.runs(), true
+	w.spec(bootMode)
+	w.machine.OnStart = func(a nixos.Activation) (nixos.Result, bool) {
+		if a.Action == nixos.ActionBoot && full {
+			return nixos.Result{Exited: true, ExitCode: 1, Output: "no space left on device"}, false
+		}
+		return nixos.Result{Exited: true}, true
+	}
+	w.machine.OnSetProfile = func(toplevel string) error {
+		if full && toplevel == old {
+			return errors.New("no space left on device")
+		}
+		return nil
+	}
+	w.publish("web 2 fails:x.service")
+	for range 2 {
+		if _, err := w.r.Reconcile(t.Context(), "web"); err == nil {
+			t.Error("it ended well")
+		}
+		w.want("Ready", meta.False, "ProfileFailed", "no space left on device")
+		w.now = w.now.Add(time.Hour)
+	}
+	full = false
+	w.pass()
+	w.want("Ready", meta.False, "BootLoaderFailed", "Nothing was activated; profile and boot default are as before.")
+	w.wantState(old, old, old)
+	w.now = w.now.Add(time.Hour)
+	w.pass()
+	w.bootedAndTakenBack(old)
+}
+
+// So it is where a person has set the profile to the target before.
+func TestProfileThatNamesTheTargetIsNoneToGoBackTo(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	old := w.runs()
+	w.policy("mode: Build")
+	w.publish("web 2 fails:x.service")
+	w.pass()
+	target := w.status().Status.Desired.Toplevel
+	if err := w.machine.SetProfile(t.Context(), target, 0); err != nil { // as nixos-rebuild boot begins
+		t.Fatal(err)
+	}
+	w.spec(bootMode)
+	w.pass()
+	w.wantState(old, target, target)
+	w.bootedAndTakenBack(old)
+}
+
+// bootedAndTakenBack boots what is staged, which fails, and wants the earlier system.
+func (w *world) bootedAndTakenBack(old string) {
+	w.t.Helper()
+	w.want("Ready", meta.False, "RebootPending", "")
+	w.machine.PowerCut()
+	for range 4 {
+		w.restart()
+		w.pass()
+		w.now = w.now.Add(time.Minute)
+	}
+	w.want("Ready", meta.False, "Quarantined", "x.service")
+	w.wantState(old, old, old)
+}

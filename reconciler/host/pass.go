@@ -131,15 +131,12 @@ func (r *Reconciler) stepFailed(ctx context.Context, p *pass, s step, err error)
 	if errors.Is(err, errRestarting) || (!known && (p.decided || ctx.Err() != nil)) {
 		return again
 	}
+	p.decide(d)
 	if d.Reason != v1alpha1.ReasonDuplicateHost { // whose status is another's
-		switch err := r.claim(ctx, p); {
-		case err != nil && known:
-			return err
-		case err != nil:
-			r.opts.Log.Info("Could not claim the status", "host", r.opts.Host, "error", err.Error())
+		if err := r.claim(ctx, p); err != nil { // to say so
+			again = errors.Join(again, err)
 		}
 	}
-	p.decide(d)
 	if !d.Stalled && d.Reason != v1alpha1.ReasonRebooting {
 		return again
 	}

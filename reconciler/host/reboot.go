@@ -7,7 +7,6 @@ import (
 
 	"github.com/npcnix/npcnix/reconciler/plan"
 	"github.com/npcnix/npcnix/reconciler/statefile"
-	"github.com/npcnix/npcnix/reconciler/transaction"
 )
 
 // trackReboot adds what is known of a reboot, and remembers since when one
@@ -239,14 +238,4 @@ func (r *Reconciler) stageReboot(ctx context.Context, p *pass) error {
 		return err
 	}
 	return r.drive(ctx, p, t)
-}
-
-// goesBackTo is what a transaction goes back to, profile and generation: the
-// profile of now, or what was booted, where the profile is the target already
-// and only a reboot is missing.
-func goesBackTo(p *pass, recorded transaction.Recorded) (profile string, generation int64) {
-	if p.decision.Action == plan.Reboot && recorded.Profile == p.desired.Toplevel && p.machine.Booted != "" {
-		return p.machine.Booted, 0
-	}
-	return recorded.Profile, recorded.ProfileGeneration
 }

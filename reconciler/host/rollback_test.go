@@ -116,6 +116,22 @@ func TestKeepLeavesTheNewSystem(t *testing.T) {
 	}
 }
 
+// What had failed before a system that is kept is held against no later one.
+func TestWhatFailedForOtherReasonsIsHeldAgainstNobody(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.machine.OnUnits = func(units nixos.Units) nixos.Units {
+		return append(units, nixos.Unit{Name: "other.service", Failed: true})
+	}
+	w.policy("rollback: {onFailure: Keep}")
+	w.publish("web fails:x.service")
+	w.pass()
+	w.want("Ready", meta.False, "Quarantined", "failed: x.service")
+	w.publish("web 2")
+	w.pass()
+	w.want("Ready", meta.True, "UpToDate", "generation 3")
+}
+
 // The store is lost on the new system alone, or on both.
 func TestStoreThatIsLost(t *testing.T) {
 	t.Parallel()

@@ -103,7 +103,11 @@ func (s *sim) permanent(what, toplevel string) {
 	}
 	for _, t := range s.transactions() {
 		confirmed := m.Running == toplevel && !s.sick(toplevel)
-		if toplevel == t.Plan.Recorded.Profile || (toplevel == t.Plan.Target && (confirmed || t.AwaitedBoot())) {
+		back, _ := t.Plan.GoesBack()
+		if back == t.Plan.Target && !t.Plan.Mend {
+			s.fail("%s is gone back to from itself", s.name(back))
+		}
+		if toplevel == back || (toplevel == t.Plan.Target && (confirmed || t.AwaitedBoot())) {
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,23 +102,45 @@ func (r *Reconciler) record(ctx context.Context, p *pass) (*transaction.Transact
 		ActivateLimit: policy.Timeouts.Activate.Duration, ConfirmLimit: policy.Timeouts.Confirm.Duration,
 		Rollback: *policy.Rollback, HealthChecks: spec.HealthChecks.WithDefaults(), Checks: o.Checks, RemoteChecks: o.RemoteChecks,
 	}
-	pl.Recorded.Profile, pl.Recorded.ProfileGeneration = goesBackTo(p, pl.Recorded)
 	pl.Committed = p.decision.Action == plan.Reboot && machine.Profile == target
-	if err := o.Activator.Root(ctx, id, target, machine.Running, machine.Profile, pl.Recorded.Profile); err != nil {
+	if !pl.Mend && machine.Profile == target {
+		pl.Back = r.earlier(machine, target, pl.Committed)
+	}
+	if err := o.Activator.Root(ctx, id, target, machine.Running, machine.Profile, pl.Back); err != nil {
 		return nil, err
 	}
 	return transaction.Create(transaction.Dir(o.StateDir, id), pl)
 }
 
-// baseline is what of the services is held against no target, as it was so before.
-// Where what runs did not prove itself, before is when the committed system did.
-func (r *Reconciler) baseline(ctx context.Context, running string) (health.Baseline, error) {
-	if j := r.journal; j.Units != nil && j.Unproven != "" && j.Unproven == running {
-		return *j.Units, nil
+// earlier is the system that the profile goes back to where it names the target
+// already: a person set it, or only a reboot is missing. Empty if there is none.
+func (r *Reconciler) earlier(machine nixos.Machine, target string, committed bool) string {
+	list := []string{machine.Booted}
+	if !committed {
+		list = []string{r.journal.Committed, machine.Booted, machine.Running}
 	}
+	for _, path := range list {
+		if nixos.IsStorePath(path) && path != target && r.opts.Observer.Specialisation(target, path) == "" {
+			return path
+		}
+	}
+	return ""
+}
+
+// baseline is what of the services is held against no target, as it was so before.
+// What a system failed by that runs, and did not prove itself, was not.
+func (r *Reconciler) baseline(ctx context.Context, running string) (health.Baseline, error) {
 	units, err := health.NewBaseline(ctx, r.opts.machine())
 	if err != nil {
 		return units, fmt.Errorf("list units: %w", err)
+	}
+	if j := r.journal; j.Unproven != "" && j.Unproven == running {
+		for _, a := range j.History { // newest first
+			if a.Target == running && len(a.NewlyFailedUnits) > 0 {
+				units.Failed = slices.DeleteFunc(units.Failed, func(name string) bool { return slices.Contains(a.NewlyFailedUnits, name) })
+				break
+			}
+		}
 	}
 	return units, nil
 }
@@ -319,7 +342,11 @@ func (r *Reconciler) awaitGuard(ctx context.Context, t *transaction.Transaction)
 		if err != nil || ended {
 			return o, err
 		}
-		if starts, err = r.keepGuard(limited, t, starts); err != nil && limited.Err() == nil {
+		starts, err = r.keepGuard(limited, t, starts)
+		if errors.Is(err, transaction.ErrNotBroughtBack) {
+			return o, err // and again with the next look
+		}
+		if err != nil && limited.Err() == nil {
 			r.opts.Log.Error(err, "Could not start the guard", "host", r.opts.Host, "transaction", t.Plan.ID)
 		}
 		select {

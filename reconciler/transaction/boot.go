@@ -48,7 +48,7 @@ func (l *locked) unstage(ctx context.Context, problem Problem) (Outcome, error) 
 	}
 	uncertain, err := l.restore(ctx)
 	if err != nil {
-		uncertain = Sentence("What was before is not back: " + err.Error())
+		return Outcome{}, err
 	}
 	message := "Nothing was activated; profile and boot default are as before."
 	if uncertain != "" {
@@ -65,21 +65,31 @@ var ErrNotBroughtBack = errors.New("the profile could not be brought back")
 // uncertain says what could not be of the boot default. An error is an
 // ErrNotBroughtBack.
 func (l *locked) restore(ctx context.Context) (uncertain string, err error) {
-	back := l.Plan.Recorded
-	if back.Profile == "" {
+	back, _ := l.Plan.GoesBack()
+	if back == "" {
 		return "There is no earlier profile to go back to.", nil
 	}
-	machine, err := l.m.Observe(ctx, back.Profile)
-	if err != nil || machine.Profile != back.Profile {
-		err = l.setProfile(ctx, back.Profile, back.ProfileGeneration)
+	if err := l.profileBack(ctx); err != nil {
+		return "", err
 	}
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNotBroughtBack, err)
-	}
-	if p := l.installBoot(ctx, back.Profile, backRun); p != nil {
+	if p := l.installBoot(ctx, back, backRun); p != nil {
 		return "The boot default could not be brought back for sure: " + p.Message, nil
 	}
 	return "", nil
+}
+
+// profileBack sets the profile to what it was before the transaction. An error is
+// an ErrNotBroughtBack.
+func (l *locked) profileBack(ctx context.Context) error {
+	back, generation := l.Plan.GoesBack()
+	machine, err := l.m.Observe(ctx, back)
+	if err != nil || machine.Profile != back {
+		err = l.setProfile(ctx, back, generation)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotBroughtBack, err)
+	}
+	return nil
 }
 
 // Booted ends a staged transaction whose target was booted and confirmed.
@@ -184,12 +194,13 @@ func (l *locked) takeBootBack(ctx context.Context, bootID string) (Outcome, erro
 	}
 	uncertain, err := l.restore(ctx)
 	if err != nil {
-		uncertain = Sentence("What was before is not back: " + err.Error())
+		return Outcome{}, err
 	}
 	if uncertain != "" { // a reboot could start the same again
 		return l.end(ctx, Outcome{Kind: RollbackFailed, Problem: problem, Message: uncertain, BootDefaultUncertain: true})
 	}
-	return l.end(ctx, Outcome{Kind: RolledBack, Problem: problem, Message: "The host reboots into " + l.Plan.Recorded.Profile + ".", RebootFrom: bootID})
+	back, _ := l.Plan.GoesBack()
+	return l.end(ctx, Outcome{Kind: RolledBack, Problem: problem, Message: "The host reboots into " + back + ".", RebootFrom: bootID})
 }
 
 // reboot asks for the reboot that an outcome wants, unless it was made.
@@ -206,7 +217,8 @@ func (o Outcome) reboot(ctx context.Context, m Machine) error {
 
 // known reports whether a profile is what the transaction found, or made.
 func (l *locked) known(profile string) bool {
-	return profile == l.Plan.Target || profile == l.Plan.Recorded.Profile
+	back, _ := l.Plan.GoesBack()
+	return profile == l.Plan.Target || profile == l.Plan.Recorded.Profile || profile == back
 }
 
 // awaitOutcome waits until the transaction has ended, was blamed, or the time is up.

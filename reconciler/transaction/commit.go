@@ -108,7 +108,7 @@ func (l *locked) makePermanent(ctx context.Context, toplevel string) *Problem {
 // with this very installation. What cannot be removed stays, for the next one.
 func (l *locked) retain(ctx context.Context) {
 	if l.Plan.Retain > 0 {
-		_ = l.m.Retain(ctx, l.Plan.Retain, l.Plan.Recorded.Profile, l.Plan.Recorded.Running, l.Plan.Recorded.BootDefault)
+		_ = l.m.Retain(ctx, l.Plan.Retain, l.Plan.Back, l.Plan.Recorded.Profile, l.Plan.Recorded.Running, l.Plan.Recorded.BootDefault)
 	}
 }
 

@@ -132,23 +132,27 @@ func (l *locked) problem(ctx context.Context) Problem {
 // back if the commit had begun. stc is asked to test, not to switch: with a
 // full /boot, switch exits before it activates.
 func (l *locked) rollBack(ctx context.Context, problem Problem) (Outcome, error) {
-	back := l.Plan.Recorded
-	begun := l.has(committingFile)
+	profile, _ := l.Plan.GoesBack()
+	begun := l.has(committingFile) && profile != ""
+	var notBack error
 	uncertain := ""
-	if begun && back.Profile != "" {
-		if err := l.setProfile(ctx, back.Profile, back.ProfileGeneration); err != nil {
-			uncertain = "The profile could not be brought back: " + err.Error()
+	if begun {
+		if notBack = l.profileBack(ctx); notBack != nil {
+			uncertain = Sentence("What was before is not back: " + notBack.Error())
 		}
 	}
 	if how := l.reactivate(ctx); how != "" && ctx.Err() == nil {
 		return l.rollbackFailed(ctx, problem, how, uncertain)
 	}
-	if begun && back.Profile != "" && uncertain == "" {
-		if p := l.installBoot(ctx, back.Profile, backRun); p != nil {
+	if notBack != nil { // what runs is right, and what would boot is not: it is tried again
+		return Outcome{}, notBack
+	}
+	if begun {
+		if p := l.installBoot(ctx, profile, backRun); p != nil {
 			uncertain = "The boot default could not be brought back for sure: " + p.Message
 		}
 	}
-	message := strings.TrimSpace(fmt.Sprintf("%s runs again. %s", back.Running, uncertain))
+	message := strings.TrimSpace(fmt.Sprintf("%s runs again. %s", l.Plan.Recorded.Running, uncertain))
 	if failed := l.newlyFailed(ctx); len(failed) > 0 {
 		message += " There failed since: " + strings.Join(failed, ", ") + "."
 	}

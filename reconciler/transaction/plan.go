@@ -46,6 +46,9 @@ type Plan struct {
 	Committed bool `json:"committed,omitempty"`
 
 	Recorded Recorded `json:"recorded"`
+	// Back is the toplevel that the profile goes back to, where the target was the
+	// profile's already; empty where that is the recorded one.
+	Back string `json:"back,omitempty"`
 
 	// Retain is how many generations of the profile are kept; 0 keeps all.
 	Retain int32 `json:"retain,omitempty"`
@@ -73,6 +76,14 @@ type Recorded struct {
 
 // Slack is how long after the limits of activating and confirming the guard acts.
 const Slack = time.Minute
+
+// GoesBack is what the profile goes back to; generation is 0 where any will do.
+func (p Plan) GoesBack() (profile string, generation int64) {
+	if p.Back != "" {
+		return p.Back, 0
+	}
+	return p.Recorded.Profile, p.Recorded.ProfileGeneration
+}
 
 // Deadline is the time from arming to the guard's act.
 func (p Plan) Deadline() time.Duration { return p.ActivateLimit + p.ConfirmLimit + Slack }
