@@ -88,15 +88,17 @@ func (r *Reconciler) inForce(ctx context.Context, t *transaction.Transaction, o 
 	} else {
 		j.Committed = t.Plan.Target
 	}
-	units, err := health.NewBaseline(ctx, r.opts.machine())
-	if err != nil {
-		return fmt.Errorf("list units: %w", err)
+	if !t.Plan.Mend { // by which nothing was confirmed anew
+		units, err := health.NewBaseline(ctx, r.opts.machine())
+		if err != nil {
+			return fmt.Errorf("list units: %w", err)
+		}
+		j.Units = &units
+		r.healthy()
 	}
-	j.Units = &units
 	if t.AwaitedBoot() {
 		j.VainBoots = nil
 	}
-	r.healthy()
 	j.Drift, j.Unproven, j.Superseded, j.BootedOther = nil, "", "", nil
 	j.Tries = tries{Key: j.Tries.Key}
 	r.endAttempt(phaseCommitted, outcome, v1alpha1.ReasonUpToDate, "")

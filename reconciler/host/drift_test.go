@@ -56,6 +56,23 @@ func TestDriftOfProfileOrBootDefaultIsMendedWithoutActivation(t *testing.T) {
 	w.want("Ready", meta.True, "UpToDate", "")
 }
 
+// That the boot default was mended makes nothing healthy.
+func TestMendingForgivesNoUnitThatFailed(t *testing.T) {
+	t.Parallel()
+	w := converged(t)
+	w.put("hosts/web.yaml", hostSpec+"  rebuildPolicy: {drift: {grace: 0s}}\n")
+	w.machine.OnUnits = func(units nixos.Units) nixos.Units { return append(units, nixos.Unit{Name: "db.service", Failed: true}) }
+	w.now = w.now.Add(time.Hour)
+	w.pass()
+	w.want("Ready", meta.False, "HealthCheckFailed", "db.service")
+	w.machine.Change(func(m *nixos.Machine) { m.BootDefault = "/nix/store/other" })
+	w.pass()
+	w.want("Ready", meta.False, "HealthCheckFailed", "db.service")
+	w.now = w.now.Add(time.Hour)
+	w.pass()
+	w.want("Ready", meta.False, "HealthCheckFailed", "db.service")
+}
+
 func TestDriftIsOnlyReportedWherePolicySaysSo(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
