@@ -59,7 +59,9 @@ func TestPeopleOnTheHostAskTheAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.publish(`{ motd = "two"; }`)
-	s.ask(0, "reconcile")
+	if out := s.ask(1, "reconcile"); !strings.Contains(out.stderr, "this host is suspended here (disk swap), so nothing would happen; lift that first: npcnix-reconciler resume") {
+		t.Errorf("reconcile says %s", out.stderr)
+	}
 	s.eventually("it says that it is suspended", func() bool {
 		return strings.Contains(s.ask(0, "status").stdout, "Suspended on the host (disk swap)")
 	})

@@ -172,6 +172,9 @@ func (c *control) suspend(q request) (answer, error) {
 }
 
 func (c *control) ask(retry bool) (answer, error) {
+	if s := c.r.Suspended(); s != nil {
+		return answer{}, fmt.Errorf("this host is suspended here (%s), so nothing would happen; lift that first: npcnix-reconciler resume", s.Reason)
+	}
 	c.r.Ask(retry)
 	c.now("reconcile")
 	message := "Looking now."
@@ -179,7 +182,7 @@ func (c *control) ask(retry bool) (answer, error) {
 		message += " Quarantine and back-off are forgotten; suspension and the grace of a drift are not."
 	}
 	if s := c.r.Status(); s != nil && suspension(s) != "" {
-		message += " But when it was looked last, it was suspended: " + suspension(s)
+		message += " But at the last look it was suspended: " + suspension(s)
 	}
 	return answer{Message: message}, nil
 }

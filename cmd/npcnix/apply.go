@@ -59,7 +59,7 @@ func (c *cli) apply(ctx context.Context, paths []string, dryRun bool) error {
 		suffix = " (dry run)"
 	}
 	for i, m := range manifests {
-		done, err := applyOne(ctx, s, keys[i], m.doc, dryRun)
+		done, err := c.applyOne(ctx, s, keys[i], m, dryRun)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m, err)
 		}
@@ -86,7 +86,8 @@ func applyKey(m manifest) (string, error) {
 	}
 }
 
-func applyOne(ctx context.Context, s store.Store, key string, doc codec.Document, dryRun bool) (done string, err error) {
+func (c *cli) applyOne(ctx context.Context, s store.Store, key string, m manifest, dryRun bool) (done string, err error) {
+	doc := m.doc
 	present, err := document.Read(ctx, s, key, "")
 	// A directory is made by the first write; a missing bucket says so again then.
 	missing := errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrBucketNotFound)
@@ -99,6 +100,9 @@ func applyOne(ctx context.Context, s store.Store, key string, doc codec.Document
 		done = "configured"
 		if same(doc.Raw, present.Data) {
 			return "unchanged", nil
+		}
+		if was := suspendedBy(present.Data, c.now()); m.kind == v1alpha1.KindHostOverride && was != "" && was != suspendedBy(doc.Raw, c.now()) {
+			c.note("%s: it was suspended %s, which this replaces", m, was)
 		}
 	}
 	if dryRun {

@@ -44,15 +44,18 @@ func (c *cli) deleteHost(ctx context.Context, name string, purge bool) error {
 	}
 	deleted := 0
 	for _, key := range keys {
-		_, err := s.Stat(ctx, key)
+		present, err := document.Read(ctx, s, key, "")
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}
-		if err == nil {
+		if err == nil || errors.Is(err, store.ErrTooLarge) {
 			err = s.Delete(ctx, key)
 		}
 		if err != nil {
 			return err
+		}
+		if was := suspendedBy(present.Data, c.now()); key == store.OverrideKey(name) && was != "" {
+			c.note("host/%s: it was suspended %s, which is deleted too", name, was)
 		}
 		deleted++
 	}

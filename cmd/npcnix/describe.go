@@ -127,7 +127,7 @@ func (c *cli) describeWindow(d *description, h fleetHost) {
 	if s := h.view.Status; s != nil && s.Window != nil && h.view.Spec != nil && h.view.Spec.MaintenanceWindow != nil {
 		text := s.Window.String()
 		if t := s.Window.ChangesAt(); t != nil && c.terminal {
-			text += ", in " + age(t.Sub(c.now()))
+			text += ", in " + left(t.Sub(c.now()))
 		}
 		d.add("Window", text)
 	}
@@ -149,7 +149,7 @@ func (c *cli) request(what string, asked, handled *meta.Time) string {
 func (c *cli) ahead(t time.Time) string {
 	s := t.UTC().Format(time.RFC3339)
 	if c.terminal {
-		s += ", in " + age(t.Sub(c.now()))
+		s += ", in " + left(t.Sub(c.now()))
 	}
 	return s
 }

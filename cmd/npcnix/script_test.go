@@ -159,4 +159,11 @@ func TestAges(t *testing.T) {
 			t.Errorf("%s is %s, want %s", d, got, want)
 		}
 	}
+	for d, want := range map[time.Duration]string{
+		40*time.Second + 400*time.Millisecond: "40s", 5*time.Hour + 24*time.Minute: "5h24m", 5*time.Hour + 20*time.Second: "5h", 90 * time.Minute: "1h30m", 72 * time.Hour: "3d",
+	} {
+		if got := left(d); got != want {
+			t.Errorf("%s is left as %s, want %s", d, got, want)
+		}
+	}
 }

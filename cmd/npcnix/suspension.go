@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/npcnix/npcnix/apis/codec"
 	"github.com/npcnix/npcnix/apis/v1alpha1"
 )
 
@@ -28,6 +29,16 @@ func (h fleetHost) overridden(now time.Time) (s suspension, was bool) {
 		return suspension{}, false
 	}
 	return list[i], true
+}
+
+// suspendedBy says how a HostOverride suspends its host, if that is not over; ""
+// where it does not, or cannot be read.
+func suspendedBy(override []byte, now time.Time) string {
+	o, err := codec.DecodeLenient[v1alpha1.HostOverride](codec.Document{Raw: override}, v1alpha1.KindHostOverride)
+	if err != nil || o.Spec.Suspend == nil || (o.Spec.Suspend.Until != nil && !now.Before(o.Spec.Suspend.Until.Time)) {
+		return ""
+	}
+	return suspension{Suspend: *o.Spec.Suspend, by: byOverride}.String()
 }
 
 // overrideSeen reports whether the host knows its present HostOverride.

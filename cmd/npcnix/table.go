@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/npcnix/npcnix/apis/codec"
+	"github.com/npcnix/npcnix/apis/meta"
 )
 
 // table prints rows: aligned on a terminal, tab-separated elsewhere.
@@ -93,5 +94,19 @@ func age(d time.Duration) string {
 		return fmt.Sprintf("%dh", int(d.Hours()))
 	default:
 		return fmt.Sprintf("%dd", int(d.Hours())/24)
+	}
+}
+
+// left is a time until something, to the minute, or to the second where it is less;
+// beyond two days as an age is: 5h12m, 40s, 3d.
+func left(d time.Duration) string {
+	const days = 48 * time.Hour
+	switch {
+	case d < time.Minute:
+		return meta.Short(d.Round(time.Second))
+	case d < days:
+		return meta.Short(d.Round(time.Minute))
+	default:
+		return age(d)
 	}
 }

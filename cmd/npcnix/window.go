@@ -28,8 +28,8 @@ func (c *cli) windowCommand() *cobra.Command {
 		Long: "Judge the maintenance window of a host, with its override, or of a HostSpec in a file,\n" +
 			"for which no store is needed. STARTS is when this host begins to activate, or what else is\n" +
 			"gated: at its own part of the splay, and with enough time left; never where an opening is\n" +
-			"too short. With -o json, startsAt is null there, and opensAt too where the window was open\n" +
-			"since ever.",
+			"too short, and no more once it is too late. With -o json, startsAt is null in both cases; in\n" +
+			"a window that was open since ever, opensAt is null, and startsAt the instant that is judged.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.window(cmd.Context(), hostNames(args), o) },
 	}
@@ -109,7 +109,7 @@ func (c *cli) window(ctx context.Context, args []string, o windowOptions) error 
 	limit := needed(spec)
 	openings := calendar.Openings(at, max(1, o.next), limit)
 	if o.output == "json" {
-		return c.printObject("json", viewOfWindow(calendar.At(at), openings[:min(len(openings), o.next)]))
+		return c.printObject("json", viewOfWindow(calendar.At(at), openings[:min(len(openings), o.next)], at, limit))
 	}
 	if err := c.print("%s", windowSentence(name, spec, calendar, at, openings)); err != nil {
 		return err
@@ -189,12 +189,24 @@ func (c *cli) specOfFile(file string, names []string) (name string, spec v1alpha
 	}
 }
 
-func viewOfWindow(j window.Judgement, openings []window.Opening) windowView {
+func viewOfWindow(j window.Judgement, openings []window.Opening, at time.Time, limit time.Duration) windowView {
 	view := windowView{State: j.State, Reason: j.Reason, ClosesAt: known(j.ClosesAt), NextOpensAt: known(j.NextOpensAt), Openings: []openingView{}}
 	for _, o := range openings {
-		view.Openings = append(view.Openings, openingView{Name: o.Name, OpensAt: known(o.OpensAt), StartsAt: known(o.StartsAt), ClosesAt: known(o.ClosesAt)})
+		v := openingView{Name: o.Name, OpensAt: known(o.OpensAt), StartsAt: known(o.StartsAt), ClosesAt: known(o.ClosesAt)}
+		switch {
+		case tooLate(o, at, limit):
+			v.StartsAt = nil
+		case o.OpensAt.IsZero():
+			v.StartsAt = known(at)
+		}
+		view.Openings = append(view.Openings, v)
 	}
 	return view
+}
+
+// tooLate reports whether an opening does not leave the limit from an instant on.
+func tooLate(o window.Opening, at time.Time, limit time.Duration) bool {
+	return !o.ClosesAt.IsZero() && at.Add(limit).After(o.ClosesAt)
 }
 
 // known is an instant, nil where there is none.
@@ -245,7 +257,7 @@ func starts(o window.Opening, zone *time.Location, at time.Time, limit time.Dura
 	switch {
 	case o.StartsAt.IsZero() && !o.OpensAt.IsZero():
 		return "never: too short"
-	case !o.ClosesAt.IsZero() && at.Add(limit).After(o.ClosesAt):
+	case tooLate(o, at, limit):
 		return "no more: too late"
 	default:
 		return localTime(o.StartsAt, zone, "now")
@@ -266,9 +278,9 @@ func windowSentence(name string, spec v1alpha1.HostSpecSpec, calendar *window.Ca
 	s := fmt.Sprintf("%s is %s at %s (%s)", name, strings.ToLower(string(j.State)), localTime(at, zone, ""), whyWindow(j))
 	switch {
 	case !j.ClosesAt.IsZero():
-		s += fmt.Sprintf("; it closes %s, in %s", localTime(j.ClosesAt, zone, ""), age(j.ClosesAt.Sub(at)))
+		s += fmt.Sprintf("; it closes %s, in %s", localTime(j.ClosesAt, zone, ""), left(j.ClosesAt.Sub(at)))
 	case !j.NextOpensAt.IsZero():
-		s += fmt.Sprintf("; it opens %s, in %s", localTime(j.NextOpensAt, zone, ""), age(j.NextOpensAt.Sub(at)))
+		s += fmt.Sprintf("; it opens %s, in %s", localTime(j.NextOpensAt, zone, ""), left(j.NextOpensAt.Sub(at)))
 	default:
 		s += "; that does not change within 370 days"
 	}

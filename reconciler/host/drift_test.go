@@ -61,7 +61,9 @@ func TestMendingForgivesNoUnitThatFailed(t *testing.T) {
 	t.Parallel()
 	w := converged(t)
 	w.put("hosts/web.yaml", hostSpec+"  rebuildPolicy: {drift: {grace: 0s}}\n")
-	w.machine.OnUnits = func(units nixos.Units) nixos.Units { return append(units, nixos.Unit{Name: "db.service", Failed: true}) }
+	w.machine.OnUnits = func(units nixos.Units) nixos.Units {
+		return append(units, nixos.Unit{Name: "db.service", Failed: true})
+	}
 	w.now = w.now.Add(time.Hour)
 	w.pass()
 	w.want("Ready", meta.False, "HealthCheckFailed", "db.service")
