@@ -77,7 +77,7 @@ func TestCorrectionsAndSplay(t *testing.T) {
 	w.want("Ready", meta.False, "Drifted", "corrected at")
 	w.now = w.now.Add(time.Hour)
 	w.pass()
-	w.want("Ready", meta.False, "WaitingForWindow", "waits for window nights at Mon 2026-11-23 22:")
+	w.want("Ready", meta.False, "WaitingForWindow", "waits for its part of window nights at Mon 2026-11-23 22:")
 	w.now = time.Date(2026, 11, 23, 21, 0, 0, 0, time.UTC)
 	w.pass()
 	w.want("Ready", meta.False, "WaitingForWindow", "this host's part of the window has not begun")

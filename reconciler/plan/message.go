@@ -62,11 +62,14 @@ func (in Input) waitingForWindow(next window.Opening, act Action, limit time.Dur
 	case j.State == window.Open:
 		why = fmt.Sprintf("the window closes at %s, and %s are needed", in.local(j.ClosesAt), meta.Short(limit))
 	}
-	name := ""
-	if next.Name != "" {
-		name = " " + next.Name
+	what := "window"
+	if next.StartsAt.After(next.OpensAt) { // by the splay
+		what = "its part of window"
 	}
-	return fmt.Sprintf("%s, and waits for window%s at %s: %s.", in.waits(act), name, in.local(next.StartsAt), why)
+	if next.Name != "" {
+		what += " " + next.Name
+	}
+	return fmt.Sprintf("%s, and waits for %s at %s: %s.", in.waits(act), what, in.local(next.StartsAt), why)
 }
 
 // noWindow says what would wait for ever.
