@@ -68,7 +68,7 @@ func (r *Reconciler) failedOutcome(ctx context.Context, p *pass, t *transaction.
 		class = plan.Permanent
 	}
 	if machine, err := r.opts.Observer.Observe(ctx, t.Plan.Target); err == nil && t.Runs(r.opts.Observer, machine.Running) && !t.Plan.Mend && !t.Plan.Committed {
-		r.journal.Unproven = t.Plan.Target
+		r.journal.doubt(t.Plan.Target, o.Problem.Units)
 	}
 	err := r.fail(p, failure{class, o.Problem.Reason, joinMessage(o)})
 	r.journal.Tries.Failure.Reboot = t.Plan.Committed
@@ -99,7 +99,7 @@ func (r *Reconciler) inForce(ctx context.Context, t *transaction.Transaction, o 
 	if t.AwaitedBoot() {
 		j.VainBoots = nil
 	}
-	j.Drift, j.Unproven, j.Superseded, j.BootedOther = nil, "", "", nil
+	j.Drift, j.Unproven, j.UnprovenUnits, j.Superseded, j.BootedOther = nil, "", nil, "", nil
 	j.Tries = tries{Key: j.Tries.Key}
 	r.endAttempt(phaseCommitted, outcome, v1alpha1.ReasonUpToDate, "")
 	return nil
@@ -140,7 +140,7 @@ func (r *Reconciler) tookBack(ctx context.Context, p *pass, t *transaction.Trans
 	}
 	end := ends[o.Kind]
 	if o.Kind != transaction.RolledBack {
-		j.Unproven = t.Plan.Target
+		j.doubt(t.Plan.Target, o.Problem.Units)
 	}
 	message := joinMessage(o)
 	if o.Problem.Transient && o.Kind == transaction.RolledBack {

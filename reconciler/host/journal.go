@@ -85,6 +85,8 @@ type journal struct {
 	Superseded string `json:"superseded,omitempty"`
 	// Unproven is a toplevel whose activation began and did not end well.
 	Unproven string `json:"unproven,omitempty"`
+	// UnprovenUnits are those that failed by it, as far as that is known.
+	UnprovenUnits []string `json:"unprovenUnits,omitempty"`
 	// Staged is the toplevel that waits for a reboot, Dry the one that
 	// dry-activate was asked about last.
 	Staged string `json:"staged,omitempty"`
@@ -174,6 +176,19 @@ func (j *journal) quarantine(q quarantined) {
 	j.Quarantine = slices.DeleteFunc(j.Quarantine, func(old quarantined) bool { return old.Toplevel == q.Toplevel && old.Policy == q.Policy })
 	j.Quarantine = append([]quarantined{q}, j.Quarantine...)
 	j.Quarantine = j.Quarantine[:min(len(j.Quarantine), maxQuarantine)]
+}
+
+// doubt remembers a system that began to run and did not prove itself, and what
+// failed by it.
+func (j *journal) doubt(toplevel string, units []string) {
+	if j.Unproven != toplevel {
+		j.Unproven, j.UnprovenUnits = toplevel, nil
+	}
+	for _, name := range units {
+		if !slices.Contains(j.UnprovenUnits, name) {
+			j.UnprovenUnits = append(j.UnprovenUnits, name)
+		}
+	}
 }
 
 // loseStaged forgets a staged system of which nothing is known any more.

@@ -255,7 +255,8 @@ func (r *Reconciler) leaveBoot(ctx context.Context) error {
 // person to look at, and goes on with what is declared until then.
 func (r *Reconciler) stayInBoot() error {
 	j := r.journal
-	j.StayedIn, j.Leaving, j.Unproven = r.bootID, plan.Reboots{}, j.Attempt.Target
+	j.StayedIn, j.Leaving = r.bootID, plan.Reboots{}
+	j.doubt(j.Attempt.Target, j.Attempt.NewlyFailedUnits)
 	r.opts.Log.Error(nil, "Could not leave the new system", "host", r.opts.Host, "target", j.Attempt.Target)
 	return r.save()
 }
@@ -299,7 +300,8 @@ func (r *Reconciler) closeUnknown(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("observe machine: %w", err)
 	}
-	r.journal.Unproven, r.journal.Phase, r.journal.BootID = machine.Running, phaseFailed, r.bootID
+	r.journal.doubt(machine.Running, nil)
+	r.journal.Phase, r.journal.BootID = phaseFailed, r.bootID
 	return r.save()
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,15 @@ func TestKeepLeavesTheNewSystem(t *testing.T) {
 	}
 	w.want("Ready", meta.False, "Quarantined", "is kept")
 	w.policy("rollback: {onFailure: Rollback}") // what failed in it is still no unit that had failed before
+	w.machine.OnBuild = func(nixos.BuildRequest) error {
+		return &nixos.BuildError{Failure: nixos.BuilderFailure, Message: "builder failed", ExitCode: 1}
+	}
+	for i := range 12 { // however many attempts later
+		w.publish("web unbuildable " + strconv.Itoa(i))
+		w.pass()
+	}
+	w.machine.OnBuild = nil
+	w.publish("web fails:x.service")
 	w.pass()
 	w.want("Ready", meta.False, "HealthCheckFailed", "x.service")
 	if got := w.machine.State(); got.Running != m.Running || got.Profile != old || got.BootDefault != old {

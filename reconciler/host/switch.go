@@ -135,12 +135,7 @@ func (r *Reconciler) baseline(ctx context.Context, running string) (health.Basel
 		return units, fmt.Errorf("list units: %w", err)
 	}
 	if j := r.journal; j.Unproven != "" && j.Unproven == running {
-		for _, a := range j.History { // newest first
-			if a.Target == running && len(a.NewlyFailedUnits) > 0 {
-				units.Failed = slices.DeleteFunc(units.Failed, func(name string) bool { return slices.Contains(a.NewlyFailedUnits, name) })
-				break
-			}
-		}
+		units.Failed = slices.DeleteFunc(units.Failed, func(name string) bool { return slices.Contains(j.UnprovenUnits, name) })
 	}
 	return units, nil
 }

@@ -83,6 +83,9 @@ func (l *locked) settle(ctx context.Context) (Outcome, error) {
 // takeBack ends a transaction that was not confirmed.
 func (l *locked) takeBack(ctx context.Context) (Outcome, error) {
 	problem := l.problem(ctx)
+	if len(problem.Units) == 0 && !problem.Transient { // a check that its limit cut off names none
+		problem.Units = l.newlyFailed(ctx)
+	}
 	switch {
 	case l.Plan.Rollback.OnFailure == v1alpha1.RollbackKeep && !l.has(committingFile):
 		return l.end(ctx, Outcome{Kind: Kept, Problem: problem, Message: "The new system is kept, as rollback.onFailure says; it is neither the profile's nor the boot default."})
