@@ -31,11 +31,16 @@ func (h fleetHost) overridden(now time.Time) (s suspension, was bool) {
 	return list[i], true
 }
 
+// holds reports whether a document suspends, and that is not over.
+func holds(s *v1alpha1.Suspend, now time.Time) bool {
+	return s != nil && (s.Until == nil || now.Before(s.Until.Time))
+}
+
 // suspendedBy says how a HostOverride suspends its host, if that is not over; ""
 // where it does not, or cannot be read.
 func suspendedBy(override []byte, now time.Time) string {
 	o, err := codec.DecodeLenient[v1alpha1.HostOverride](codec.Document{Raw: override}, v1alpha1.KindHostOverride)
-	if err != nil || o.Spec.Suspend == nil || (o.Spec.Suspend.Until != nil && !now.Before(o.Spec.Suspend.Until.Time)) {
+	if err != nil || !holds(o.Spec.Suspend, now) {
 		return ""
 	}
 	return suspension{Suspend: *o.Spec.Suspend, by: byOverride}.String()
@@ -67,7 +72,7 @@ func (s suspension) String() string {
 // suspensions are what suspends a host at now.
 func (h fleetHost) suspensions(now time.Time) (list []suspension) {
 	add := func(suspend *v1alpha1.Suspend, s suspension) {
-		if suspend != nil && (suspend.Until == nil || now.Before(suspend.Until.Time)) {
+		if holds(suspend, now) {
 			s.Suspend = *suspend
 			list = append(list, s)
 		}

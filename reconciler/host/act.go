@@ -210,7 +210,7 @@ func (r *Reconciler) decide(ctx context.Context, in plan.Input) (plan.Decision, 
 	permanent := in.Spec.RebuildPolicy.Mode != v1alpha1.ModeTest
 	in.Gates = &plan.Gates{
 		OtherSwitch: other, AgentRemoved: removed, BootFull: permanent && r.opts.Observer.BootFull(in.Desired),
-		Pruned: lately(r.journal.PrunedAt, in.Now) && r.journal.PrunedTo == *in.Spec.RebuildPolicy.Retention.Generations,
+		Pruned: !passed(r.journal.PrunedAt, in.Now, makeRoomPause) && r.journal.PrunedTo == *in.Spec.RebuildPolicy.Retention.Generations,
 	}
 	return plan.Decide(in), nil
 }

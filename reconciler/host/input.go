@@ -54,11 +54,11 @@ func (r *Reconciler) input(ctx context.Context, p *pass) (plan.Input, error) {
 // makeRoomPause is how often room is made at most.
 const makeRoomPause = time.Hour
 
-// lately reports whether room was made within that time; a clock that was wrong
-// says nothing.
-func lately(at, now time.Time) bool {
-	since := now.Sub(at)
-	return !at.IsZero() && since >= 0 && since < makeRoomPause
+// passed reports whether that much time has passed. A clock that was set back does
+// not tell; it counts as if.
+func passed(since, now time.Time, d time.Duration) bool {
+	age := now.Sub(since)
+	return age < 0 || age >= d
 }
 
 // disk is the room for a build, nil where it cannot be told.
@@ -67,7 +67,7 @@ func (r *Reconciler) disk(now time.Time) *plan.Disk {
 	if !ok {
 		return nil
 	}
-	return &plan.Disk{Free: free, Collected: lately(r.journal.CollectedAt, now)}
+	return &plan.Disk{Free: free, Collected: !passed(r.journal.CollectedAt, now, makeRoomPause)}
 }
 
 // declared adds what the documents say.

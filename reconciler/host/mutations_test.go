@@ -145,7 +145,7 @@ func (m mutation) compile(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	build := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "test", "-c", "-overlay", overlay, "-o", test, ".")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-overlay", overlay, "-o", test, ".")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}

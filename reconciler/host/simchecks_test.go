@@ -101,8 +101,8 @@ func (s *sim) permanent(what, toplevel string) {
 	if what != "profile" && (toplevel == m.Profile || toplevel == m.BootDefault) { // which was looked at then, or is a person's
 		return
 	}
+	confirmed := m.Running == toplevel && !s.sick(toplevel)
 	for _, t := range s.transactions() {
-		confirmed := m.Running == toplevel && !s.sick(toplevel)
 		back, _ := t.Plan.GoesBack()
 		if back == t.Plan.Target && !t.Plan.Mend {
 			s.fail("%s is gone back to from itself", s.name(back))

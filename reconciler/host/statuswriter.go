@@ -104,13 +104,6 @@ func (w *statusWriter) put(ctx context.Context, status *v1alpha1.HostStatus, now
 	return nil
 }
 
-// passed reports whether that much time has passed. A clock that was set back does
-// not tell; it counts as if.
-func passed(since, now time.Time, d time.Duration) bool {
-	age := now.Sub(since)
-	return age < 0 || age >= d
-}
-
 // beat puts the same bytes again, so that the host is not taken for silent
 // while it is busy.
 func (w *statusWriter) beat(ctx context.Context, now time.Time) error {
